@@ -1,0 +1,216 @@
+"""The words of the domain as frozen values: target, image, observation, change, gap and their kin.
+
+Every time in here is an aware UTC datetime cut to milliseconds, the precision that all databases keep.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+ALL_TYPES = "*"
+"""The instance type of the target that is asked without InstanceType."""
+
+OPEN = datetime(9999, 12, 31, tzinfo=UTC)
+"""The end of what has not ended; one value instead of NULL, so that a key can hold it."""
+
+Clock = Callable[[], datetime]
+
+
+def to_milliseconds(moment: datetime) -> datetime:
+    """Return ``moment`` in UTC, cut (not rounded) to milliseconds."""
+    utc = moment.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def utc_now() -> datetime:
+    """Return the machine's time, cut to milliseconds; the only place that reads the wall clock."""
+    return to_milliseconds(datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """What one ListImages call asks about; instance type ``*`` is the call without InstanceType."""
+
+    region_id: str
+    instance_type: str
+    base_os_tag: str = ""
+
+    def __str__(self) -> str:
+        """Return the target as people write it: ``cn-hangzhou/ecs.c7.large``."""
+        tag = f" [{self.base_os_tag}]" if self.base_os_tag else ""
+        return f"{self.region_id}/{self.instance_type}{tag}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Image:
+    """One distinct offer: the whole row of eight fields, each a trimmed text, empty where the API gave none.
+
+    Two rows that differ in any field are two images. Equality and hash use the fingerprint alone, because
+    sets of images are compared millions of times in a run.
+    """
+
+    image_id: str
+    os_tag: str
+    base_os_tag: str
+    platform: str
+    version: str
+    architecture: str
+    os_name: str
+    os_name_en: str
+    fingerprint: bytes = field(init=False, repr=False, compare=False)
+    """SHA-256 (32 bytes) of the eight fields in this order, joined by NUL, which no field can hold."""
+
+    def __post_init__(self) -> None:
+        text = "\0".join(getattr(self, name) for name in IMAGE_FIELDS)
+        object.__setattr__(self, "fingerprint", hashlib.sha256(text.encode()).digest())
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other value is the same offer."""
+        return self.fingerprint == other.fingerprint if isinstance(other, Image) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Return the hash of the fingerprint, which bytes objects remember."""
+        return hash(self.fingerprint)
+
+
+IMAGE_FIELDS = tuple(entry.name for entry in fields(Image) if entry.init)
+"""The eight fields of an image, in the order of the tables, views and answers."""
+
+
+def digest_of(images: Iterable[Image]) -> str:
+    """Return the digest (64 hexadecimal digits) of a set of distinct images; their order does not matter."""
+    joined = b"".join(sorted([image.fingerprint for image in images]))
+    return hashlib.sha256(joined).hexdigest()
+
+
+class ChangeKind(StrEnum):
+    """What happened to an image of a target, or to the instance type itself, between two observations."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+    TYPE_ADDED = "type_added"
+    TYPE_RETIRED = "type_retired"
+
+
+class RunStatus(StrEnum):
+    """How a run stands or ended; ``held`` wins over ``partial`` because it needs a person."""
+
+    RUNNING = "running"
+    OK = "ok"
+    PARTIAL = "partial"
+    HELD = "held"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Failure:
+    """A target that could not be observed, or (without instance type) a region whose discovery failed."""
+
+    region_id: str
+    instance_type: str
+    code: str
+    message: str
+    request_id: str
+    base_os_tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a target offered at one moment: the union of the complete answers of one run, perhaps empty."""
+
+    images: frozenset[Image]
+    observed_at: datetime
+    answer_count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRemoval:
+    """An image (or instance type) that answers miss but whose removal is not, or not yet, believed."""
+
+    first_missed_at: datetime
+    last_missed_at: datetime
+    last_seen_at: datetime | None
+    missed_runs: int
+    missed_answers: int
+
+    def missed_again(self, observed_at: datetime, answer_count: int) -> "HeldRemoval":
+        """Return this with one more run, and that run's answers, in which the image was missing."""
+        return replace(
+            self,
+            last_missed_at=observed_at,
+            missed_runs=self.missed_runs + 1,
+            missed_answers=self.missed_answers + answer_count,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A difference between two observations of one target; images are None for the type_* kinds."""
+
+    kind: ChangeKind
+    detected_at: datetime
+    """The first observation that shows the change."""
+    last_seen_at: datetime | None = None
+    """The last observation that still had what is gone; the true moment lies between the two."""
+    image: Image | None = None
+    previous_image: Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTarget:
+    """What the store knows of a target when a run begins."""
+
+    id: int
+    target: Target
+    image_digest: str
+    """Digest of the open intervals' images, held ones included."""
+    first_observed_at: datetime | None
+    last_good_at: datetime | None
+    """The last observation known; the gap's start while a gap is open."""
+    is_retired: bool
+    gap_code: str | None
+    """The error code of the open gap, None while the target is covered."""
+    has_held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TargetUpdate:
+    """All that one run writes about one target, in one transaction."""
+
+    target: Target
+    observation: Observation | None = None
+    opened: Collection[Image] = ()
+    closed: Mapping[Image, datetime] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    held: Mapping[Image | None, HeldRemoval] = field(default_factory=dict)
+    """Held removals to keep, by image; None stands for the instance type itself."""
+    released: Collection[Image | None] = ()
+    """Held removals that end: accepted, or seen again."""
+    image_digest: str | None = None
+    """The digest of the open set after this update; None leaves it as it is."""
+    failure: Failure | None = None
+    failed_at: datetime | None = None
+    retired_at: datetime | None = None
+    """The moment all open intervals end because the instance type is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The figures of a run or region run; images and held removals count pairs of target and image."""
+
+    targets_ok: int = 0
+    targets_failed: int = 0
+    images_added: int = 0
+    images_removed: int = 0
+    images_changed: int = 0
+    removals_held: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return the sums."""
+        return Counts(
+            *(getattr(self, entry.name) + getattr(other, entry.name) for entry in fields(Counts)),
+        )

@@ -1,0 +1,1 @@
+"""The database: schema, connections and lease, the only writer (record), and the readers (known, history)."""

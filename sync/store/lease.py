@@ -1,0 +1,118 @@
+"""The lease: one row with a fencing token, so that any number of daemons and cron jobs make one run at a time."""
+
+import os
+import socket
+import uuid
+from datetime import datetime
+
+from sqlalchemy import Connection, exc, insert, literal_column, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from sync.errors import DatabaseError, LeaseLostError, LeaseTakenError
+from sync.inventory import OPEN
+from sync.store.database import Database, head_revision, migrate, schema_revision
+from sync.store.schema import lease
+from sync.store.types import UtcTimestamp
+
+LEASE_S = 60  # a dead owner blocks others for at most this long
+HEARTBEAT_S = 15  # three renewals may fail before the lease is lost
+NAME = "run"
+
+_NOW = {
+    "sqlite": ("strftime('%Y-%m-%d %H:%M:%f', 'now')", "strftime('%Y-%m-%d %H:%M:%f', 'now', '+{} seconds')"),
+    "postgresql": ("clock_timestamp()", "clock_timestamp() + interval '{} seconds'"),
+    "mysql": ("UTC_TIMESTAMP(3)", "UTC_TIMESTAMP(3) + INTERVAL {} SECOND"),
+}
+
+
+class Lease:
+    """The right to write, held by at most one process; all times are the database's own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.owner = f"{socket.gethostname()} process {os.getpid()} ({uuid.uuid4().hex[:8]})"
+        self._token: int | None = None
+        now, later = _NOW[database.dialect_name]
+        self._now: ColumnElement[datetime] = literal_column(now, UtcTimestamp)
+        self._later: ColumnElement[datetime] = literal_column(later.format(LEASE_S), UtcTimestamp)
+
+    def acquire(self) -> None:
+        """Take the lease, and under it bring the tables to this program's schema.
+
+        Raises:
+            LeaseTakenError: another process holds it; the message says who and until when.
+            SchemaVersionError: a newer program wrote the tables.
+        """
+        with self._database.reading() as connection:
+            revision = schema_revision(connection)
+        if revision is None:
+            self._create_table()
+        self._take()
+        if revision != head_revision():
+            try:
+                with self._database.writing() as connection:
+                    migrate(connection)
+            except BaseException:
+                self.release()
+                raise
+
+    def renew(self) -> None:
+        """Hold the lease for another 60 seconds.
+
+        Raises:
+            LeaseLostError: another process has taken over.
+        """
+        with self._database.writing() as connection:
+            self.guard(connection)
+
+    def guard(self, connection: Connection) -> None:
+        """Renew the lease as the first statement of a write transaction, which fences off a stalled writer.
+
+        Raises:
+            LeaseLostError: another process has taken over; the transaction must be rolled back.
+        """
+        mine = (lease.c.name == NAME, lease.c.owner == self.owner, lease.c.token == self._token)
+        if connection.execute(update(lease).where(*mine).values(expires_at=self._later)).rowcount != 1:
+            raise LeaseLostError(
+                "this run stalled for longer than its lease and another run took over; nothing more was written"
+            )
+
+    def release(self) -> None:
+        """Give the lease back at once; does nothing where it is lost already."""
+        mine = (lease.c.name == NAME, lease.c.owner == self.owner, lease.c.token == self._token)
+        with self._database.writing() as connection:
+            connection.execute(update(lease).where(*mine).values(owner=None, expires_at=self._now))
+
+    def _create_table(self) -> None:
+        # Two first runs may race here: CREATE TABLE IF NOT EXISTS is not atomic on PostgreSQL, so the loser tries again.
+        for is_last in (False, True):
+            try:
+                with self._database.writing() as connection:
+                    lease.create(connection, checkfirst=True)
+                return
+            except DatabaseError:
+                if is_last:
+                    raise
+
+    def _take(self) -> None:
+        with self._database.writing() as connection:
+            if connection.execute(select(lease.c.name).where(lease.c.name == NAME)).first() is None:
+                self._insert_row(connection)
+            free = or_(lease.c.owner.is_(None), lease.c.expires_at <= self._now)
+            taken = update(lease).where(lease.c.name == NAME, free)
+            values = {"owner": self.owner, "token": lease.c.token + 1, "expires_at": self._later}
+            is_mine = connection.execute(taken.values(values)).rowcount == 1
+            row = connection.execute(select(lease).where(lease.c.name == NAME)).one()
+        if not is_mine:
+            raise LeaseTakenError(
+                f"another run is under way: {row.owner} holds the lease until "
+                f"{row.expires_at:%Y-%m-%d %H:%M:%S} UTC unless it renews it; nothing was written"
+            )
+        self._token = row.token
+
+    def _insert_row(self, connection: Connection) -> None:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(lease).values(name=NAME, owner=None, token=0, expires_at=OPEN))
+        except exc.IntegrityError:
+            pass  # another first run inserted it a moment ago; the update decides between the two
