@@ -4,9 +4,10 @@ Every time in here is an aware UTC datetime cut to milliseconds, the precision t
 """
 
 import hashlib
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 ALL_TYPES = "*"
@@ -27,6 +28,34 @@ def to_milliseconds(moment: datetime) -> datetime:
 def utc_now() -> datetime:
     """Return the machine's time, cut to milliseconds; the only place that reads the wall clock."""
     return to_milliseconds(datetime.now(UTC))
+
+
+class HistoryClock:
+    """A clock that never shows a time at or before what the history already holds, and never runs backwards.
+
+    Intervals must not end before they begin, even when the machine's clock is set back between runs. Thread-safe.
+    """
+
+    def __init__(self, latest: datetime | None, now: Clock = utc_now) -> None:
+        self._now = now
+        self._start = latest + timedelta(milliseconds=1) if latest else datetime.min.replace(tzinfo=UTC)
+        self._floor = self._start
+        self._lock = threading.Lock()
+
+    @property
+    def lag(self) -> timedelta:
+        """Return how far the machine's time is behind the history; zero or less where it is not."""
+        return self._start - self._now() if self._start.year > 1 else timedelta(0)
+
+    def place(self, moment: datetime) -> datetime:
+        """Return ``moment``, or the first time after the history if the machine's clock was behind it."""
+        return max(to_milliseconds(moment), self._start)
+
+    def __call__(self) -> datetime:
+        """Return the present, or the latest time shown before if that is later."""
+        with self._lock:
+            self._floor = max(self._floor, self._now())
+            return self._floor
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -182,9 +211,12 @@ class TargetUpdate:
     """All that one run writes about one target, in one transaction."""
 
     target: Target
-    observation: Observation | None = None
+    moment: datetime
+    """When the target was observed, failed, or was decided upon."""
+    is_observed: bool = False
     opened: Collection[Image] = ()
     closed: Mapping[Image, datetime] = field(default_factory=dict)
+    """The ends of open intervals, by image."""
     changes: tuple[Change, ...] = ()
     held: Mapping[Image | None, HeldRemoval] = field(default_factory=dict)
     """Held removals to keep, by image; None stands for the instance type itself."""
@@ -193,9 +225,8 @@ class TargetUpdate:
     image_digest: str | None = None
     """The digest of the open set after this update; None leaves it as it is."""
     failure: Failure | None = None
-    failed_at: datetime | None = None
     retired_at: datetime | None = None
-    """The moment all open intervals end because the instance type is gone."""
+    """Since when the instance type is gone; None where it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ from sync.errors import ConfigError, DatabaseError, SchemaVersionError
 from sync.store.types import MYSQL_FAMILY
 
 CONNECT_TIMEOUT_S = 10  # a server that does not answer a handshake for this long is down, not busy
-BUSY_TIMEOUT_MS = 30_000  # how long SQLite waits for another writer; a region of 500 targets writes in far less
+BUSY_TIMEOUT_MS = (
+    30_000  # how long SQLite waits for another writer; a region of 500 targets writes in far less
+)
 
 DRIVERS = {"sqlite": "sqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 EXTRAS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
@@ -84,7 +86,9 @@ def _usable_url(text: str) -> URL:
     if "+" in url.drivername and url.drivername.partition("+")[2] not in {driver, "pysqlite"}:
         raise ConfigError(f"database_url names the driver {url.drivername!r}; use {family}+{driver}")
     if family == "sqlite" and url.database in {None, "", ":memory:"}:
-        raise ConfigError("database_url names no file; a history needs one, for example sqlite:///ehpc-images.db")
+        raise ConfigError(
+            "database_url names no file; a history needs one, for example sqlite:///ehpc-images.db"
+        )
     if not url.database:
         raise ConfigError(f"database_url names no database; write {family}://user@host/database")
     return url if family == "sqlite" else url.set(drivername=f"{family}+{driver}")

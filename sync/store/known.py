@@ -47,7 +47,6 @@ class KnownRegion:
     """Types that discovery no longer lists but whose retirement is not believed yet."""
     last_listed_at: datetime | None
     """When the last complete run with a good discovery began."""
-    open_pair_count: int
 
 
 class ImageKeys:
@@ -106,7 +105,6 @@ def find_region(connection: Connection, region_id: str) -> KnownRegion:
         frozenset(connection.execute(listed).scalars()),
         {base_targets[key].instance_type: row for key, row in held.items() if row is not None},
         _last_run_at(connection, region_id, is_listed=True),
-        _count_open_pairs(connection, region_id),
     )
 
 
@@ -175,7 +173,8 @@ def _held_removal_of(row: object) -> HeldRemoval:
     return HeldRemoval(*(getattr(row, name) for name in names))
 
 
-def _count_open_pairs(connection: Connection, region_id: str) -> int:
+def count_open_pairs(connection: Connection, region_id: str) -> int:
+    """Return how many pairs of target and image are open in one region, held ones included."""
     query = (
         select(func.count())
         .select_from(availability.join(target, availability.c.target_id == target.c.id))

@@ -1,5 +1,7 @@
 """The tables as Core objects and the public views' columns; equal to the migrations, which a test asserts."""
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -194,12 +196,12 @@ views = MetaData()
 """The public SQL interface; kept apart from the tables so that nothing tries to create them as tables."""
 
 
-def _view(name: str, **columns: type[TypeEngine[object]] | TypeEngine[object]) -> Table:
+def _view(name: str, **columns: type[TypeEngine[Any]] | TypeEngine[Any]) -> Table:
     return Table(name, views, *(Column(column, kind) for column, kind in columns.items()))
 
 
-_PLACE: dict[str, TypeEngine[object]] = {"region_id": ExactText(), "instance_type": ExactText()}
-_IMAGE: dict[str, TypeEngine[object]] = {name: ExactText() for name in IMAGE_FIELDS}
+_PLACE: dict[str, TypeEngine[Any]] = {"region_id": ExactText(), "instance_type": ExactText()}
+_IMAGE: dict[str, TypeEngine[Any]] = {name: ExactText() for name in IMAGE_FIELDS}
 
 available_images = _view(
     "available_images",

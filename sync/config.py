@@ -1,0 +1,169 @@
+"""Configuration: ``ehpc-image-sync.toml``, overridden by EHPC_SYNC_* variables, overridden by flags."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+from sync.errors import ConfigError
+
+DEFAULT_FILE = "ehpc-image-sync.toml"
+ENVIRONMENT_PREFIX = "EHPC_SYNC_"
+CONFIG_VARIABLE = "EHPC_SYNC_CONFIG"
+DISCOVER = "discover"
+ALL_REGIONS = "all"
+
+
+def _as_tuple(value: Any) -> Any:
+    """Split a comma-separated text, as the environment and flags give lists; other values stay as they are."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Names = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=128)], ...], BeforeValidator(_as_tuple)]
+
+
+class Settings(BaseModel):
+    """All configuration keys with their defaults and meaning; frozen, checked, without secrets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    database_url: str = Field(
+        "sqlite:///ehpc-images.db", description="SQLAlchemy URL of SQLite, PostgreSQL, MariaDB or MySQL"
+    )
+    regions: Names = Field((), description="region ids, or all")
+    instance_types: Names = Field((DISCOVER,), description="exact names, globs, or discover for all types")
+    all_types_target: bool = Field(default=False, description="also ask once per region without InstanceType")
+    exclude_instance_types: Names = Field((), description="globs of instance types to leave out")
+    base_os_tags: Names = Field((), description="also ask each instance type with these BaseOsTags")
+    endpoint: str = Field(
+        "https://ehpc.{region}.aliyuncs.com", description="API endpoint; plain http only to loopback"
+    )
+    calls_per_second: float = Field(10, gt=0, le=10_000, description="calls per second and region")
+    workers: int = Field(16, ge=1, le=256, description="requests in flight")
+    connect_timeout_s: float = Field(5, gt=0, le=600, description="seconds to connect")
+    read_timeout_s: float = Field(30, gt=0, le=3600, description="seconds without data")
+    max_attempts: int = Field(5, ge=1, le=20, description="attempts per call")
+    removal_confirmations: int = Field(
+        2, ge=1, le=100, description="answers in a row that must miss an image before its removal is believed"
+    )
+    removal_limit_percent: float = Field(
+        25, ge=0, le=100, description="hold a region's removals beyond this share of its pairs..."
+    )
+    removal_limit_count: int = Field(20, ge=0, description="...and beyond this number")
+    removal_accept_after_runs: int = Field(
+        3, ge=0, description="accept held removals when this many runs in a row missed them; 0 = never"
+    )
+    schedule: str = Field("*/30 * * * *", description="crontab expression, or every 15m")
+    timezone: str = Field("UTC", description="time zone of the schedule, and of times typed and shown")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="text on a terminal and json elsewhere, or always one"
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"{name!r} is not a time zone; write for example UTC or Asia/Shanghai") from None
+        return name
+
+    @field_validator("base_os_tags", "regions", "instance_types", "exclude_instance_types")
+    @classmethod
+    def _no_repetition(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name.strip() for name in names))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Return the time zone of times that are typed or shown."""
+        return ZoneInfo(self.timezone)
+
+
+KEYS: Mapping[str, FieldInfo] = Settings.model_fields
+
+
+def load_settings(
+    path: str | None, overrides: Mapping[str, object], environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings of a file, the environment and flags, each overriding the one before.
+
+    ``path`` None means the file ``ehpc-image-sync.toml`` of the working folder, which may be missing; a file that
+    is named must exist.
+
+    Raises:
+        ConfigError: a key is unknown or a value cannot be used; the message names the source and the remedy.
+    """
+    environment = os.environ if environment is None else environment
+    path = path or environment.get(CONFIG_VARIABLE)
+    values: dict[str, object] = {}
+    source: dict[str, str] = {}
+    for name, found in (
+        (path or DEFAULT_FILE, _read_file(path)),
+        ("the environment", _read_environment(environment)),
+        ("the command line", dict(overrides)),
+    ):
+        _refuse_unknown_keys(found, name)
+        values |= found
+        source |= dict.fromkeys(found, name)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, source)) from None
+
+
+def _read_file(path: str | None) -> dict[str, object]:
+    file = Path(path or DEFAULT_FILE)
+    if path is None and not file.exists():
+        return {}
+    try:
+        return tomllib.loads(file.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {file}; create it, or name another with --config") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not UTF-8 text; save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}; texts need quotes, lists need brackets") from None
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE
+    }
+
+
+def _refuse_unknown_keys(found: Mapping[str, object], source: str) -> None:
+    for key, value in found.items():
+        if key in KEYS:
+            continue
+        if isinstance(value, dict):
+            raise ConfigError(f"{source}: keys stand at the top level; remove the section [{key}]")
+        if "secret" in key or "access_key" in key or "password" in key:
+            raise ConfigError(
+                f"{source}: {key} does not belong there; credentials come from ALIBABA_CLOUD_ACCESS_KEY_ID and "
+                "ALIBABA_CLOUD_ACCESS_KEY_SECRET, ~/.aliyun/config.json or a RAM role"
+            )
+        nearest = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"the keys are: {', '.join(KEYS)}"
+        raise ConfigError(f"{source}: unknown key {key}; {hint}")
+
+
+def _sentence(error: ValidationError, source: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False)[0]
+    key = str(first["loc"][0])
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    shown = "" if key == "database_url" else f", not {first['input']!r}"
+    if first["type"] == "value_error":
+        shown = ""
+    return f"{source.get(key, 'the configuration')}: {key}: {reason[:1].lower()}{reason[1:]}{shown}"
