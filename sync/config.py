@@ -91,12 +91,16 @@ KEYS: Mapping[str, FieldInfo] = Settings.model_fields
 
 
 def load_settings(
-    path: str | None, overrides: Mapping[str, object], environment: Mapping[str, str] | None = None
+    path: str | None,
+    overrides: Mapping[str, object],
+    environment: Mapping[str, str] | None = None,
+    *,
+    has_file: bool = True,
 ) -> Settings:
     """Return the settings of a file, the environment and flags, each overriding the one before.
 
     ``path`` None means the file ``ehpc-image-sync.toml`` of the working folder, which may be missing; a file that
-    is named must exist.
+    is named must exist. Without ``has_file`` no file is looked for.
 
     Raises:
         ConfigError: a key is unknown or a value cannot be used; the message names the source and the remedy.
@@ -106,7 +110,7 @@ def load_settings(
     values: dict[str, object] = {}
     source: dict[str, str] = {}
     for name, found in (
-        (path or DEFAULT_FILE, _read_file(path)),
+        (path or DEFAULT_FILE, _read_file(path) if has_file else {}),
         ("the environment", _read_environment(environment)),
         ("the command line", dict(overrides)),
     ):

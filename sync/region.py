@@ -313,6 +313,11 @@ class RegionRun:
             removals_held=sum(self._held_pairs_of(update) for update in updates),
         )
 
+    def baseline_count(self, updates: Iterable[TargetUpdate]) -> int:
+        """Return how many pairs the first observations of targets opened."""
+        first = {target for target, comparison in self._comparisons.items() if comparison.is_first}
+        return sum(len(update.opened) for update in updates if update.target in first)
+
     def status(self, counts: Counts, updates: Iterable[TargetUpdate]) -> RunStatus:
         """Return how the region run ended."""
         if any(update.held for update in updates):

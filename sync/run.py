@@ -98,6 +98,8 @@ class RunResult:
     counts: Counts
     failures: tuple[Failure, ...] = ()
     error: str | None = None
+    baseline_count: int = 0
+    """Pairs of target and image that first observations opened; they are no changes."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -118,6 +120,19 @@ def rules_of(settings: Settings) -> RemovalRules:
     )
 
 
+def check_regions(settings: Settings) -> None:
+    """Check that the configuration names regions.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    if not settings.regions:
+        raise ConfigError(
+            "no regions are configured; set regions in ehpc-image-sync.toml or EHPC_SYNC_REGIONS, "
+            'for example regions = ["cn-hangzhou"], or regions = "all" for every region of E-HPC'
+        )
+
+
 def run_once(
     settings: Settings,
     database: Database,
@@ -136,11 +151,7 @@ def run_once(
         DatabaseError: the database did not take the result; whole targets only are written.
         RunInterruptedError: ``interrupt`` was set; whole targets only are written.
     """
-    if not settings.regions:
-        raise ConfigError(
-            "no regions are configured; set regions in ehpc-image-sync.toml or EHPC_SYNC_REGIONS, "
-            'for example regions = ["cn-hangzhou"], or regions = "all" for every region of E-HPC'
-        )
+    check_regions(settings)
     if request.is_dry:
         return _dry_run(settings, database, client, request, interrupt, on_progress, now)
     lease = Lease(database)
@@ -218,6 +229,7 @@ class _Run:
         self._failures: list[Failure] = []
         self._statuses: list[RunStatus] = []
         self._counts = Counts()
+        self._baseline_count = 0
         self._started_at = clock()
         self._recorder: Recorder | None = None
         self._lease: Lease | None = None
@@ -267,7 +279,9 @@ class _Run:
         self, run_id: int | None, status: RunStatus, finished_at: datetime, error: str | None
     ) -> RunResult:
         failures = tuple(sorted(self._failures))
-        return RunResult(run_id, status, self._started_at, finished_at, self._counts, failures, error)
+        return RunResult(
+            run_id, status, self._started_at, finished_at, self._counts, failures, error, self._baseline_count
+        )
 
     def _outcome(self) -> tuple[RunStatus, str | None]:
         if RunStatus.HELD in self._statuses:
@@ -458,6 +472,7 @@ class _Run:
                 listing=ListingUpdate(region.newly_listed(updates), region.unlisted_types(), region.listed_at),
             )
         self._counts += counts
+        self._baseline_count += region.baseline_count(updates)
         self._statuses.append(status)
         self._failures += failures
         self._renewed_at = time.monotonic()
@@ -501,14 +516,14 @@ def _first_cause(failures: Sequence[Failure]) -> str | None:
 def _log_region(region: RegionRun, status: RunStatus, counts: Counts, run_id: int | None) -> None:
     fields = {"run_id": run_id, "region_id": region.region_id}
     if region.discovery_failure:
-        logger.warning(
+        logger.info(
             "%s: discovery failed, the known targets were asked: %s",
             region.region_id,
             region.discovery_failure.message,
             extra=fields,
         )
     if region.listing_is_over_limit:
-        logger.warning(
+        logger.info(
             "%s: so many instance types left the listing at once that none is retired", region.region_id, extra=fields
         )
     logger.info(

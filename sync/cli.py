@@ -1,0 +1,603 @@
+"""The command line: options and answers; what a command does stands in the modules below.
+
+Everything beyond click is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+import functools
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from sync.errors import ConfigError, ExitCode, SyncError
+
+if TYPE_CHECKING:
+    from threading import Event
+
+    from sync.config import Settings
+    from sync.ehpc.fetch import Client
+    from sync.inventory import Clock
+    from sync.render import Grid
+    from sync.run import RunRequest, RunResult
+    from sync.store.database import Database
+    from sync.store.history import Filter
+
+Command = Callable[..., Any]
+
+FORMATS = ("table", "json", "jsonl", "csv")
+
+PROGRAM = "ehpc-image-sync"
+
+
+class _Group(click.Group):
+    """The program's commands in the order in which a newcomer needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of their definition."""
+        return list(self.commands)
+
+
+def _stored_options(command: Command) -> Command:
+    """Add the options that every command with a configuration has, before and after the command's name."""
+
+    @click.option("--config", metavar="FILE", help="Configuration file. [default: ehpc-image-sync.toml]")
+    @click.option("--database-url", metavar="URL", help="Database to use, instead of the configured one.")
+    @click.option(
+        "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Override a configuration key. Repeatable."
+    )
+    @functools.wraps(command)
+    def with_options(
+        *args: Any, config: str | None, database_url: str | None, assignments: Sequence[str], **options: Any
+    ) -> Any:
+        chosen = click.get_current_context().find_root().ensure_object(dict)
+        if config is not None:
+            chosen["config"] = config
+        overrides: dict[str, object] = chosen.setdefault("overrides", {})
+        overrides.update(_assigned(assignment) for assignment in assignments)
+        if database_url is not None:
+            overrides["database_url"] = database_url
+        return command(*args, **options)
+
+    return with_options
+
+
+def _assigned(assignment: str) -> tuple[str, str]:
+    key, separator, value = assignment.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {assignment}: write KEY=VALUE, for example --set calls_per_second=5")
+    return key.strip(), value
+
+
+_format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="How to print. [default: table on a terminal, else jsonl]",
+)
+_region_option = click.option("--region", "regions", metavar="REGION", multiple=True, help="Only this region. Repeatable.")
+_type_option = click.option(
+    "--instance-type", "types", metavar="TYPE", multiple=True, help="Only this instance type, or glob. Repeatable."
+)
+_image_option = click.option(
+    "--image",
+    "images",
+    metavar="IMAGE",
+    multiple=True,
+    help="Only this ImageId, OsTag or name, or glob ('CentOS*7.6*'). Repeatable.",
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name=PROGRAM, prog_name=PROGRAM)
+@_stored_options
+def cli() -> None:
+    """Record which images Alibaba Cloud E-HPC offers for each instance type, and what changes when.
+
+    `run` asks the API once and writes the answers and their changes into a SQL database; the commands below it ask
+    the history. New here? `ehpc-image-sync demo` shows all of it within a minute, without an account.
+
+    Exit codes: 0 all well, 1 failed, 2 usage or configuration, 3 partial or removals held, 4 another run is under way.
+    """
+
+
+# --- runs
+
+
+@cli.command()
+@_region_option
+@_type_option
+@click.option("--dry-run", "is_dry", is_flag=True, help="Ask everything, print the counts, write nothing.")
+@click.option("-v", "--verbose", "is_verbose", is_flag=True, help="Log each region to stderr.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Print the result as data. [default: a summary]")
+@_stored_options
+def run(regions: Sequence[str], types: Sequence[str], form: str | None, **flags: bool) -> ExitCode:
+    """Make one run now: ask every target, record what changed.
+
+    With --region or --instance-type it asks less, and touches nothing of what it did not ask. Prints one summary;
+    a run in which targets failed or removals are held exits with 3 and says why.
+    """
+    from sync.plan import Restriction
+    from sync.run import RunRequest
+
+    settings = _settings(is_verbose=flags["is_verbose"])
+    request = RunRequest("command", Restriction(tuple(regions), tuple(types)), flags["is_dry"])
+    with _database(settings) as database:
+        result = _made_run(settings, database, request)
+        click.echo(_run_text(result, form, settings, database))
+    return result.exit_code
+
+
+def _made_run(settings: "Settings", database: "Database", request: "RunRequest") -> "RunResult":
+    from sync.run import check_regions, run_once
+
+    check_regions(settings)
+    with _client(settings) as client, _interrupt() as interrupt, _progress() as on_progress:
+        return run_once(settings, database, client, request, interrupt=interrupt, on_progress=on_progress)
+
+
+def _run_text(result: "RunResult", form: str | None, settings: "Settings", database: "Database") -> str:
+    from sync.report import run_row, run_summary
+    from sync.store.history import list_run_changes
+
+    if form not in {None, "table"}:
+        return _data([run_row(result)], tuple(run_row(result)), form, is_one=True)
+    changes = []
+    if result.run_id is not None:
+        with database.reading() as connection:
+            changes = list_run_changes(connection, result.run_id)
+    return run_summary(result, changes, settings.zone)
+
+
+@cli.command()
+@_stored_options
+@click.option("--file", "path", metavar="FILE", default="ehpc-demo.db", show_default=True, help="SQLite file to write.")
+def demo(path: str) -> ExitCode:
+    """Show the product in a minute, without an account.
+
+    Starts the simulator on loopback and makes real runs against it, over HTTP and with signatures, while its
+    catalogue changes; prints what each run saw and recorded, and what to try next on the file it leaves.
+    """
+    from sync.demo import play
+
+    play(path, click.echo)
+    return ExitCode.OK
+
+
+@cli.command()
+@click.option("--port", default=8390, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
+@click.option("--region", "regions", metavar="REGION", multiple=True, help="Region to simulate. Repeatable.")
+@click.option("--types", "type_count", default=32, show_default=True, help="Instance types per region.")
+@click.option("--every", "every_s", type=float, metavar="SECONDS", help="Go on to the next state this often.")
+@click.option("--fault", "faults", metavar="FAULT", multiple=True, help="Fault to inject, see below. Repeatable.")
+@click.option("--calls-per-second", type=float, metavar="N", help="Throttle each region beyond this rate.")
+def simulate(port: int, regions: Sequence[str], every_s: float | None, **options: Any) -> ExitCode:
+    """Serve a simulated E-HPC on loopback for your own experiments.
+
+    It verifies signatures, so any official SDK can talk to it. Its catalogue tells a story in steps; a POST to
+    /_simulator/advance goes on to the next one.
+    """
+    from sync.simulator.serve import serve
+
+    with _interrupt() as interrupt:
+        serve(port, regions, interrupt, click.echo, every_s=every_s, **options)
+    return ExitCode.OK
+
+
+# --- questions
+
+
+@cli.command()
+@click.option("--at", "moment", metavar="TIME", default="now", help="As of this time: 2026-11-22, -2h, yesterday, …")
+@_region_option
+@_type_option
+@_image_option
+@_format_option
+@_stored_options
+def images(moment: str, regions: Sequence[str], types: Sequence[str], images: Sequence[str], form: str | None) -> None:
+    """Show which images are, or were, available.
+
+    Instance types with the same images are shown as one group. Where a target was not observed at that time its
+    last known images are marked unknown, which is not absent.
+    """
+    from sync.render import image_grids
+    from sync.store.history import columns_of, find_first_observation, list_images_at
+    from sync.store.schema import available_images
+
+    with _history() as (settings, connection):
+        at = _moment(moment, settings)
+        rows = list_images_at(connection, at, _filter(connection, regions, types, images))
+        first = find_first_observation(connection)
+    columns = columns_of(available_images, "state", "observed_at")
+    _print(rows, columns, form, lambda: image_grids(rows, _show(settings)), settings)
+    if first is None or at < first:
+        _note(f"nothing was observed at that time; the first observation is of {_show(settings)(first) or 'no time yet'}")
+    elif not rows:
+        _note("no image matches; what was asked is known to have none at that time")
+
+
+@cli.command()
+@click.option("--since", metavar="TIME", help="Recorded at or after this time.")
+@click.option("--until", metavar="TIME", help="Recorded before this time.")
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(("added", "removed", "changed", "type_added", "type_retired")),
+    multiple=True,
+    help="Only this kind. Repeatable.",
+)
+@_region_option
+@_type_option
+@_image_option
+@_format_option
+@_stored_options
+def changes(since: str | None, until: str | None, form: str | None, **wanted: Sequence[str]) -> None:
+    """Show what was added, removed or changed, in the order in which it was recorded.
+
+    A change that was believed late is recorded late and dated early: --since reads the order of recording, so a
+    script that remembers when it last asked misses nothing.
+    """
+    from sync.render import change_grid
+    from sync.store.history import columns_of, list_changes
+    from sync.store.schema import image_changes
+
+    with _history() as (settings, connection):
+        start = _moment(since, settings) if since else None
+        end = _moment(until, settings) if until else None
+        if start and end and end <= start:
+            raise ConfigError(f"--until {until} is not after --since {since}; exchange them")
+        chosen = _filter(connection, wanted["regions"], wanted["types"], wanted["images"], wanted["kinds"])
+        rows = list_changes(connection, chosen, since=start, until=end)
+    _print(rows, columns_of(image_changes), form, lambda: [change_grid(rows, _show(settings))], settings)
+    if not rows:
+        _note("no change matches")
+
+
+@cli.command()
+@_region_option
+@_type_option
+@_image_option
+@_format_option
+@_stored_options
+def history(regions: Sequence[str], types: Sequence[str], images: Sequence[str], form: str | None) -> None:
+    """Show the life line of an image or an instance type: from when to when it was available, and where."""
+    from sync.render import image_life_grids, type_life_grids
+    from sync.store.history import columns_of, find_run_times, list_intervals
+    from sync.store.schema import image_history
+
+    if not types and not images:
+        raise ConfigError("history needs --image or --instance-type: a life line of something")
+    with _history() as (settings, connection):
+        rows = list_intervals(connection, _filter(connection, regions, types, images))
+        run_times = find_run_times(connection)
+    grids = image_life_grids if images else type_life_grids
+    show = _show(settings)
+    _print(rows, columns_of(image_history), form, lambda: grids(rows, show, run_times.run_start_of), settings)
+    if not rows:
+        _note("no image matches")
+
+
+@cli.command()
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, the newest first.")
+@_format_option
+@_stored_options
+def runs(limit: int, form: str | None) -> None:
+    """Show past runs, the newest first."""
+    from sync.render import run_grid
+    from sync.store.history import columns_of, list_runs
+    from sync.store.schema import sync_runs
+
+    with _history() as (settings, connection):
+        rows = list_runs(connection, limit)
+    _print(rows, columns_of(sync_runs), form, lambda: [run_grid(rows, _show(settings))], settings)
+
+
+# --- decisions
+
+
+@cli.command("accept-removals")
+@_region_option
+@click.option("--yes", "is_sure", is_flag=True, help="Accept without asking.")
+@_format_option
+@_stored_options
+def accept_removals(regions: Sequence[str], form: str | None, *, is_sure: bool) -> None:
+    """Show the held removals, and accept them: say that they are real.
+
+    They are dated to the first observation that missed the image. Without --yes and without a terminal it only
+    shows them.
+    """
+    from sync.accept import accept_removals as accept
+    from sync.render import held_grid
+    from sync.store.history import list_held
+
+    with _history() as (settings, connection):
+        held = list_held(connection, tuple(regions))
+    rows = [row for _, _, row in held]
+    columns = tuple(rows[0]) if rows else ()
+    _print(rows, columns, form, lambda: [held_grid(rows, _show(settings))], settings)
+    if not held:
+        _note("no removals are held")
+        return
+    if not is_sure and not _is_agreed(f"Accept these {len(held)} removals?"):
+        _note(f"nothing was accepted; to accept: {PROGRAM} accept-removals --yes")
+        return
+    with _database(settings) as database:
+        done = accept(database, [(target, image) for target, image, _ in held])
+    _note(f"accepted as run {done.run_id}: {done.removed_count} removals, {done.retired_count} retired instance types")
+    if done.vanished_count:
+        _note(f"{done.vanished_count} were no longer held when they were to be written, and stay as they are")
+
+
+def _is_agreed(question: str) -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and click.confirm(question, err=True)
+
+
+# --- before a run
+
+
+@cli.command()
+@_region_option
+@_type_option
+@_format_option
+@_stored_options
+def plan(regions: Sequence[str], types: Sequence[str], form: str | None) -> ExitCode:
+    """Show what a run would ask, with its number of calls and shortest duration; asks only for instance types."""
+    from sync.plan import Restriction
+    from sync.preview import PLAN_COLUMNS, plan_grid, preview
+    from sync.run import check_regions
+
+    settings = _settings()
+    check_regions(settings)
+    with _client(settings) as client, _database(settings) as database:
+        rows = preview(settings, database, client, Restriction(tuple(regions), tuple(types)))
+    _print(rows, PLAN_COLUMNS, form, lambda: [plan_grid(rows)], settings)
+    return ExitCode.PARTIAL if any(row["error"] for row in rows) else ExitCode.OK
+
+
+@cli.group()
+def db() -> None:
+    """Look after the database."""
+
+
+@db.command()
+@_stored_options
+def upgrade() -> None:
+    """Bring the tables to this version; `run` does so by itself."""
+    from sync.store.database import head_revision
+    from sync.store.lease import Lease
+
+    settings = _settings()
+    with _database(settings) as database:
+        lease = Lease(database)
+        lease.acquire()
+        lease.release()
+        click.echo(f"{database.label} has the tables of this version (schema {head_revision()})")
+
+
+# --- what the commands share
+
+
+def _settings(*, is_verbose: bool = False) -> "Settings":
+    from sync.config import load_settings
+    from sync.logs import configure_logging
+
+    chosen = click.get_current_context().find_root().ensure_object(dict)
+    settings = load_settings(chosen.get("config"), chosen.get("overrides", {}))
+    configure_logging(settings.log_format, is_verbose=is_verbose)
+    return settings
+
+
+@contextmanager
+def _database(settings: "Settings") -> "Iterator[Database]":
+    from sync.store.database import Database
+
+    database = Database(settings.database_url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def _history() -> Iterator[tuple["Settings", Any]]:
+    """Give the settings and a connection to a history that can be read."""
+    from sync.store.database import require_history
+
+    settings = _settings()
+    with _database(settings) as database:
+        require_history(database)
+        with database.reading() as connection:
+            yield settings, connection
+
+
+@contextmanager
+def _client(settings: "Settings") -> "Iterator[Client]":
+    """Give a client with the credentials of the official chain, which must be there."""
+    from sync.ehpc.credentials import Credential, official_chain
+    from sync.ehpc.fetch import Client, ClientSettings
+    from sync.inventory import utc_now
+    from sync.logs import hide
+
+    chain = official_chain()
+
+    class _Hidden:
+        """The chain, with every secret it gives kept out of the logs."""
+
+        def __call__(self) -> Credential:
+            credential = chain()
+            hide(credential.access_key_secret, credential.security_token)
+            return credential
+
+        def refresh(self) -> None:
+            chain.refresh()
+
+    names = ("endpoint", "workers", "calls_per_second", "connect_timeout_s", "read_timeout_s", "max_attempts")
+    with Client(ClientSettings(**{name: getattr(settings, name) for name in names}), _Hidden(), now=utc_now) as client:
+        _Hidden()()
+        yield client
+
+
+@contextmanager
+def _interrupt() -> "Iterator[Event]":
+    """Give an event that the first SIGINT or SIGTERM sets; the second one ends the program at once."""
+    import threading
+
+    event = threading.Event()
+    earlier = {}
+
+    def note(number: int, _: object) -> None:
+        event.set()
+        for each, handler in earlier.items():
+            signal.signal(each, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        earlier[number] = signal.signal(number, note)
+    try:
+        yield event
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Any], None]]:
+    """Give a function that draws a bar with counts and rate; it draws nothing without a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("asking"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("asking", total=None, rate="")
+
+        def draw(progress: Any) -> None:
+            speed = bar.tasks[0].speed
+            rate = f"{speed:.1f} targets/s" if speed else ""
+            bar.update(task, completed=progress.done_count, total=progress.asked_count or None, rate=rate)
+
+        yield draw
+
+
+def _filter(
+    connection: Any, regions: Sequence[str], types: Sequence[str], images: Sequence[str], kinds: Sequence[str] = ()
+) -> "Filter":
+    """Return the filter of the options; a name that the history does not know is an error with the nearest ones."""
+    from sync.store.history import Filter, find_image_names, find_known_names
+
+    known_regions, known_types = find_known_names(connection)
+    _check_names("--region", regions, known_regions)
+    _check_names("--instance-type", types, known_types)
+    if images:
+        _check_names("--image", images, find_image_names(connection))
+    return Filter(tuple(regions), tuple(types), tuple(images), tuple(kinds))
+
+
+def _check_names(option: str, names: Sequence[str], known: frozenset[str]) -> None:
+    import difflib
+
+    for name in names:
+        if name in known or "*" in name or "?" in name:
+            continue
+        nearest = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
+        hint = f"the nearest are {', '.join(nearest)}" if nearest else f"it knows {len(known)} others"
+        raise ConfigError(f"{option} {name}: the history does not know it; {hint}")
+
+
+def _moment(text: str, settings: "Settings") -> Any:
+    from sync.inventory import utc_now
+    from sync.moments import parse_moment
+
+    now = utc_now()
+    moment = parse_moment(text, now, settings.zone)
+    if moment > now:
+        raise ConfigError(f"{text!r} is in the future; the history ends now")
+    return moment
+
+
+def _show(settings: "Settings") -> Callable[[Any], str]:
+    from sync.moments import format_moment
+
+    return functools.partial(format_moment, zone=settings.zone)
+
+
+def _print(
+    rows: Sequence[Any], columns: Sequence[str], form: str | None, grids: "Callable[[], list[Grid]]", settings: "Settings"
+) -> None:
+    form = form or ("table" if sys.stdout.isatty() else "jsonl")
+    if form != "table":
+        text = _data(rows, columns, form)
+        if text:
+            click.echo(text)
+        return
+    _print_grids(grids())
+    if rows:
+        click.echo(f"times in {settings.timezone}")
+
+
+def _data(rows: Sequence[Any], columns: Sequence[str], form: str | None, *, is_one: bool = False) -> str:
+    from sync.render import render_rows, to_jsonl
+
+    if is_one and form == "json":
+        return to_jsonl(rows)
+    return render_rows(rows, columns, form or "jsonl")
+
+
+def _print_grids(grids: "Sequence[Grid]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=False, highlight=False)
+    for grid in grids:
+        if grid.title:
+            console.print(grid.title, style="bold", markup=False)
+        if grid.rows:
+            table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+            for column in grid.columns:
+                table.add_column(column, no_wrap=column not in grid.wrapping, overflow="fold")
+            for row in grid.rows:
+                table.add_row(*row)
+            console.print(table, markup=False)
+        console.print()
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)
+
+
+# --- the program
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and end the process with one of the documented exit codes; never with a traceback."""
+    try:
+        code = cli.main(args=list(arguments) if arguments is not None else None, prog_name=PROGRAM, standalone_mode=False)
+        sys.exit(int(code or 0))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    except click.Abort:
+        _note("interrupted")
+        sys.exit(ExitCode.FAILED)
+    except BrokenPipeError:
+        # The reader has closed the pipe (`| head`); the interpreter would complain again when it flushes stdout.
+        sys.stdout = None  # type: ignore[assignment]
+        sys.exit(ExitCode.OK)
+    except SyncError as error:
+        _fail(str(error), error.exit_code)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    from sync.logs import redact
+
+    click.echo(f"{PROGRAM}: {redact(text)}", err=True)
+    sys.exit(code)

@@ -1,0 +1,297 @@
+"""Rows → tables for people, JSON, JSON lines and CSV for programs. Pure.
+
+Only tables group; the other formats give every row with every column.
+"""
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+Row = Mapping[str, Any]
+Moment = Callable[[datetime | None], str]
+"""How a table shows a time."""
+
+FORMATS = ("table", "json", "jsonl", "csv")
+
+NAMES_SHOWN = 4  # instance types named in one cell; with 80 columns more would leave no room for the image
+
+
+def to_json(rows: Iterable[Row]) -> str:
+    """Return the rows as one JSON array, an object a line."""
+    lines = ",\n".join(json.dumps(_plain(row), ensure_ascii=False) for row in rows)
+    return f"[\n{lines}\n]" if lines else "[]"
+
+
+def to_jsonl(rows: Iterable[Row]) -> str:
+    """Return the rows as JSON lines."""
+    return "\n".join(json.dumps(_plain(row), ensure_ascii=False) for row in rows)
+
+
+def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
+    """Return the rows as CSV with a header line; times as in JSON, empty for nothing, true and false for booleans."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row[column]) for column in columns])
+    return text.getvalue().rstrip("\n")
+
+
+def render_rows(rows: Sequence[Row], columns: Sequence[str], form: str) -> str:
+    """Return the rows in one of the formats for programs."""
+    if form == "csv":
+        return to_csv(rows, columns)
+    return to_json(rows) if form == "json" else to_jsonl(rows)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return iso(value) if isinstance(value, datetime) else value
+
+
+def iso(moment: datetime) -> str:
+    """Return a time as programs read it: ``2026-11-22T14:30:00.123Z``."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table to show: a title line, column heads, rows of texts; columns in ``wrapping`` may be broken."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    wrapping: tuple[str, ...] = ("image", "instance types", "error")
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: ``1 image``, ``2 images``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def named(names: Iterable[str], noun: str = "type") -> str:
+    """Return a few names, or their number and the first ones."""
+    ordered = sorted(names)
+    if len(ordered) <= NAMES_SHOWN:
+        return ", ".join(ordered)
+    return f"{counted(len(ordered), noun)}: {', '.join(ordered[: NAMES_SHOWN - 1])}, …"
+
+
+def image_name(row: Row) -> str:
+    """Return what people call an image: its English name, else its OsTag, else its id."""
+    return row["os_name_en"] or row["os_name"] or row["os_tag"] or row["image_id"] or "(no image)"
+
+
+def image_grids(rows: Iterable[Row], show: Moment) -> list[Grid]:
+    """Return one table per group of instance types of a region that have the same images."""
+    of_type: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        of_type[row["region_id"], row["instance_type"], row["base_os_tag_filter"]].append(row)
+    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    sample: dict[tuple[Any, ...], list[Row]] = {}
+    for (region_id, instance_type, tag), images in of_type.items():
+        key = (region_id, tag, images[0]["state"], tuple(sorted(_identity(row) for row in images)))
+        groups[key].append(instance_type)
+        sample.setdefault(key, images)
+    return [
+        _image_grid(key[0], key[1], types, sample[key], show)
+        for key, types in sorted(groups.items(), key=lambda item: (item[0][0], item[1][0]))
+    ]
+
+
+def _identity(row: Row) -> tuple[str, ...]:
+    names = ("image_id", "os_tag", "base_os_tag", "platform", "version", "architecture", "os_name", "os_name_en")
+    return tuple(row[name] or "" for name in names)
+
+
+def _image_grid(region_id: str, tag: str, types: Sequence[str], images: Sequence[Row], show: Moment) -> Grid:
+    observed_at, state = images[0]["observed_at"], images[0]["state"]
+    observed = f"observed {show(observed_at)}" if observed_at else "never observed before"
+    if state == "unknown":
+        observed = f"UNKNOWN, last observed {show(observed_at)}" if observed_at else "UNKNOWN, never observed before"
+    of_tag = f" with BaseOsTag {tag}" if tag else ""
+    title = f"{region_id}  {named(types)}{of_tag}  ({observed})"
+    rows = [_image_line(row, show) for row in images if row["image_id"] is not None]
+    return Grid(title, ("since", "image"), rows)
+
+
+def _image_line(row: Row, show: Moment) -> tuple[str, ...]:
+    note = f"\nmissing since {show(row['missing_since'])}, not believed yet" if row["missing_since"] else ""
+    return _since(row["available_since"], show, is_baseline=row["from_baseline"]), _image_cell(row) + note
+
+
+def _image_cell(row: Row) -> str:
+    return f"{image_name(row)}\n{row['image_id']}" if row["image_id"] else image_name(row)
+
+
+def _since(moment: datetime, show: Moment, *, is_baseline: bool) -> str:
+    """Return a beginning; what the first observation of a target found may be older than that."""
+    return f"{show(moment)}\nor earlier" if is_baseline else show(moment)
+
+
+SIGNS = {"added": "+", "removed": "-", "changed": "~", "type_added": "+", "type_retired": "-"}
+WORDS = {
+    "added": "added to",
+    "removed": "removed from",
+    "changed": "changed on",
+    "type_added": "instance type launched:",
+    "type_retired": "instance type retired:",
+}
+
+
+def change_lines(rows: Iterable[Row]) -> list[str]:
+    """Return what changed, grouped as people think: one line per kind, image and region, with the instance types."""
+    groups: dict[tuple[str, str, str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        name = "" if row["kind"].startswith("type_") else image_name(row)
+        groups[row["region_id"], row["kind"], name, row["image_id"] or ""].add(row["instance_type"])
+    return [
+        _change_line(region_id, kind, name, types)
+        for (region_id, kind, name, _), types in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def _change_line(region_id: str, kind: str, name: str, types: Iterable[str]) -> str:
+    subject = f"{name} {WORDS[kind]}" if name else WORDS[kind]
+    return f"{SIGNS[kind]} {region_id}: {subject} {named(types)}"
+
+
+def change_grid(rows: Iterable[Row], show: Moment) -> Grid:
+    """Return the changes grouped by run, region, kind and image."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["run_id"], row["region_id"], row["kind"], _identity(row)].append(row)
+    lines = [
+        (
+            show(min(row["detected_at"] for row in group)),
+            group[0]["kind"],
+            group[0]["region_id"],
+            "" if group[0]["image_id"] is None else _image_cell(group[0]),
+            named({row["instance_type"] for row in group}),
+        )
+        for group in groups.values()
+    ]
+    return Grid("", ("detected", "kind", "region", "image", "instance types"), lines)
+
+
+RunStart = Callable[[datetime | None], datetime | None]
+"""Gives the beginning of the run that recorded a time."""
+
+
+def image_life_grids(rows: Iterable[Row], show: Moment, run_start_of: RunStart) -> list[Grid]:
+    """Return one table per image: where and from when to when it was available.
+
+    Instance types whose spans began and ended in the same runs stand in one line.
+    """
+    images: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        images[_identity(row)].append(row)
+    return [
+        Grid(
+            _image_cell(group[0]).replace("\n", "  "),
+            ("region", "from", "to", "instance types"),
+            [
+                (same[0]["region_id"], *_span(same, show), named({row["instance_type"] for row in same}))
+                for same in _same_spans(group, run_start_of, "region_id")
+            ],
+        )
+        for _, group in sorted(images.items())
+    ]
+
+
+def type_life_grids(rows: Iterable[Row], show: Moment, run_start_of: RunStart) -> list[Grid]:
+    """Return one table per region and instance type: its images, from when to when."""
+    places: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        places[row["region_id"], row["instance_type"], row["base_os_tag_filter"]].append(row)
+    return [
+        Grid(
+            "  ".join(part for part in place if part),
+            ("from", "to", "image"),
+            [
+                (*_span(same, show), _image_cell(same[0]))
+                for same in _same_spans(group, run_start_of, "image_id", "os_tag", "os_name")
+            ],
+        )
+        for place, group in sorted(places.items())
+    ]
+
+
+def _same_spans(rows: Iterable[Row], run_start_of: RunStart, *names: str) -> list[list[Row]]:
+    """Return the rows grouped by the named columns and by the runs in which their spans began and ended."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        span = run_start_of(row["valid_from"]), run_start_of(row["valid_to"])
+        groups[*(row[name] for name in names), row["from_baseline"], *span].append(row)
+    return list(groups.values())
+
+
+def _span(rows: Sequence[Row], show: Moment) -> tuple[str, str]:
+    first = min(rows, key=lambda row: row["valid_from"])
+    ends = [row["valid_to"] for row in rows if row["valid_to"]]
+    until = show(max(ends)) if ends else "still available"
+    return _since(first["valid_from"], show, is_baseline=first["from_baseline"]), until
+
+
+def run_grid(rows: Iterable[Row], show: Moment) -> Grid:
+    """Return past runs, one a line."""
+    columns = ("run", "started", "seconds", "status", "ok", "failed", "+", "-", "~", "held", "error")
+    lines = [
+        (
+            str(row["run_id"]),
+            show(row["started_at"]),
+            _seconds(row["started_at"], row["finished_at"]),
+            row["status"],
+            *(str(row[name]) for name in ("targets_ok", "targets_failed", "images_added", "images_removed")),
+            *(str(row[name]) for name in ("images_changed", "removals_held")),
+            (row["error"] or "").partition(": ")[0],
+        )
+        for row in rows
+    ]
+    return Grid("", columns, lines)
+
+
+def _seconds(started_at: datetime, finished_at: datetime | None) -> str:
+    return "" if finished_at is None else f"{(finished_at - started_at).total_seconds():.1f}"
+
+
+def held_grid(rows: Iterable[Row], show: Moment) -> Grid:
+    """Return held removals grouped by region, image and how long they have been missing."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["region_id"], row["kind"], _identity(row), row["missed_runs"]].append(row)
+    lines = [
+        (
+            group[0]["region_id"],
+            "whole instance type" if group[0]["kind"] == "type_retired" else image_name(group[0]),
+            named({row["instance_type"] for row in group}),
+            show(min(row["first_missed_at"] for row in group)),
+            str(group[0]["missed_runs"]),
+        )
+        for group in groups.values()
+    ]
+    return Grid("", ("region", "image", "instance types", "missing since", "runs"), lines)
+
+
+def failure_lines(failures: Iterable[Row]) -> list[str]:
+    """Return failures grouped by region and cause, each with the message of its first one."""
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for failure in failures:
+        subject = "targets" if failure["instance_type"] else "discovery"
+        groups[failure["region_id"], failure["code"], subject].append(failure)
+    lines = []
+    for (region_id, code, subject), group in sorted(groups.items()):
+        types = named({entry["instance_type"] for entry in group})
+        what = f"{types} not observed" if subject == "targets" else f"{subject} failed"
+        lines.append(f"! {region_id or 'list of regions'}: {what}: {code}: {group[0]['message']}")
+    return lines
