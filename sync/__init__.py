@@ -1,1 +1,28 @@
-"""ehpc-image-sync: which E-HPC images each instance type supports, and what changed when, in a SQL database."""
+"""ehpc-image-sync: which E-HPC images each instance type supports, and what changed when, in a SQL database.
+
+A map, from the words at the bottom to the program at the top; each layer imports only those below it, and the stages
+(between the lines) never import each other. ``tests/test_layers.py`` holds this.
+
+    __main__        python -m sync
+    cli             commands, options, exit codes
+    demo  preview   the demo's story; what a run would ask
+    report          how a run is told: one object, one screen
+    accept  run     accepting held removals by hand; one run, start to end: the only file that knows the order
+    region          one region of a run: what was answered, and what to write about it (pure)
+    ------------------------------------------------------------------------------------------------------------
+    plan            configuration + discovered types → targets (pure)
+    ehpc/           the API: signing (pure) · transport · fetch (one action → answer or error) · parse (pure) · gather
+    diff            observations → changes and held removals: the rules of removal (pure)
+    store/          schema · database · lease · known (reads before a run) · record (the only writer) · history (reads)
+    render          rows → table, JSON, CSV (pure)
+    simulator/      an E-HPC endpoint on loopback: catalogue, timeline, faults, server
+    moments         times as people type and read them (pure)
+    ------------------------------------------------------------------------------------------------------------
+    config  logs    settings from file, environment and flags; logging with redaction
+    inventory       the words of the domain as frozen values
+    errors          the error tree and the exit codes
+
+One run: ``run`` takes the lease, plans regions and targets, lets ``ehpc`` fetch all targets concurrently while one
+thread compares digests; a region that is answered is judged by ``diff`` and written by ``store.record``, at most 500
+targets a transaction. Every table, view and column is described in README.md, every rule of removal in ``diff``.
+"""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from sync.config import Settings
     from sync.ehpc.fetch import Client
-    from sync.inventory import Clock
     from sync.render import Grid
     from sync.run import RunRequest, RunResult
     from sync.store.database import Database
@@ -77,7 +76,9 @@ _format_option = click.option(
     type=click.Choice(FORMATS),
     help="How to print. [default: table on a terminal, else jsonl]",
 )
-_region_option = click.option("--region", "regions", metavar="REGION", multiple=True, help="Only this region. Repeatable.")
+_region_option = click.option(
+    "--region", "regions", metavar="REGION", multiple=True, help="Only this region. Repeatable."
+)
 _type_option = click.option(
     "--instance-type", "types", metavar="TYPE", multiple=True, help="Only this instance type, or glob. Repeatable."
 )
@@ -166,7 +167,20 @@ def demo(path: str) -> ExitCode:
     return ExitCode.OK
 
 
-@cli.command()
+class _WithFaultHelp(click.Command):
+    """A command whose help ends with how faults are written."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the description of faults, which is imported only when it is asked for."""
+        from sync.simulator.fault_text import FAULT_HELP
+
+        with formatter.section("Faults"):
+            for paragraph in FAULT_HELP.split("\n\n"):
+                formatter.write_paragraph()
+                formatter.write("\n".join(f"  {line}" for line in paragraph.replace("\b\n", "").splitlines()) + "\n")
+
+
+@cli.command(cls=_WithFaultHelp)
 @click.option("--port", default=8390, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
 @click.option("--region", "regions", metavar="REGION", multiple=True, help="Region to simulate. Repeatable.")
 @click.option("--types", "type_count", default=32, show_default=True, help="Instance types per region.")
@@ -213,7 +227,9 @@ def images(moment: str, regions: Sequence[str], types: Sequence[str], images: Se
     columns = columns_of(available_images, "state", "observed_at")
     _print(rows, columns, form, lambda: image_grids(rows, _show(settings)), settings)
     if first is None or at < first:
-        _note(f"nothing was observed at that time; the first observation is of {_show(settings)(first) or 'no time yet'}")
+        _note(
+            f"nothing was observed at that time; the first observation is of {_show(settings)(first) or 'no time yet'}"
+        )
     elif not rows:
         _note("no image matches; what was asked is known to have none at that time")
 
@@ -445,7 +461,7 @@ def _interrupt() -> "Iterator[Event]":
     import threading
 
     event = threading.Event()
-    earlier = {}
+    earlier: dict[int, Any] = {}
 
     def note(number: int, _: object) -> None:
         event.set()
@@ -531,7 +547,11 @@ def _show(settings: "Settings") -> Callable[[Any], str]:
 
 
 def _print(
-    rows: Sequence[Any], columns: Sequence[str], form: str | None, grids: "Callable[[], list[Grid]]", settings: "Settings"
+    rows: Sequence[Any],
+    columns: Sequence[str],
+    form: str | None,
+    grids: "Callable[[], list[Grid]]",
+    settings: "Settings",
 ) -> None:
     form = form or ("table" if sys.stdout.isatty() else "jsonl")
     if form != "table":
@@ -579,8 +599,11 @@ def _note(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and end the process with one of the documented exit codes; never with a traceback."""
+    sys.excepthook = _report_bug
     try:
-        code = cli.main(args=list(arguments) if arguments is not None else None, prog_name=PROGRAM, standalone_mode=False)
+        code = cli.main(
+            args=list(arguments) if arguments is not None else None, prog_name=PROGRAM, standalone_mode=False
+        )
         sys.exit(int(code or 0))
     except click.ClickException as error:
         error.show()
@@ -590,10 +613,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(ExitCode.FAILED)
     except BrokenPipeError:
         # The reader has closed the pipe (`| head`); the interpreter would complain again when it flushes stdout.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         sys.exit(ExitCode.OK)
     except SyncError as error:
         _fail(str(error), error.exit_code)
+
+
+def _report_bug(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """Say that this program is at fault, and where the traceback is that its authors need."""
+    import tempfile
+    import traceback
+
+    from sync.logs import redact
+
+    text = redact("".join(traceback.format_exception(kind, error, error.__traceback__)))
+    with tempfile.NamedTemporaryFile("w", prefix="ehpc-image-sync-", suffix=".txt", delete=False) as file:
+        file.write(text)
+    _note(f"{PROGRAM}: internal error, please report it with the file {file.name}: {redact(repr(error))}")
 
 
 def _fail(text: str, code: int) -> NoReturn:

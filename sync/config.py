@@ -43,9 +43,7 @@ class Settings(BaseModel):
     all_types_target: bool = Field(default=False, description="also ask once per region without InstanceType")
     exclude_instance_types: Names = Field((), description="globs of instance types to leave out")
     base_os_tags: Names = Field((), description="also ask each instance type with these BaseOsTags")
-    endpoint: str = Field(
-        "https://ehpc.{region}.aliyuncs.com", description="API endpoint; plain http only to loopback"
-    )
+    endpoint: str = Field("https://ehpc.{region}.aliyuncs.com", description="API endpoint; plain http only to loopback")
     calls_per_second: float = Field(10, gt=0, le=10_000, description="calls per second and region")
     workers: int = Field(16, ge=1, le=256, description="requests in flight")
     connect_timeout_s: float = Field(5, gt=0, le=600, description="seconds to connect")

@@ -65,12 +65,7 @@ class Comparison:
     def is_first(self) -> bool:
         """Return whether the observation opens intervals without being a change."""
         known = self.known
-        return (
-            known is None
-            or known.first_observed_at is None
-            or known.is_retired
-            or self.type_added is not None
-        )
+        return known is None or known.first_observed_at is None or known.is_retired or self.type_added is not None
 
     @property
     def missing(self) -> frozenset[Image]:
@@ -113,9 +108,7 @@ class _Delta:
     unconfirmed: dict[Image, HeldRemoval] = field(default_factory=dict)
 
 
-def judge_region(
-    comparisons: Iterable[Comparison], open_pair_count: int, rules: RemovalRules
-) -> list[TargetUpdate]:
+def judge_region(comparisons: Iterable[Comparison], open_pair_count: int, rules: RemovalRules) -> list[TargetUpdate]:
     """Return what to write about the observed targets of one region, sorted by target.
 
     ``open_pair_count`` are the pairs open in the region before the run, held ones included. When the candidates
@@ -155,16 +148,12 @@ def _replaced_in(comparison: Comparison, rules: RemovalRules) -> dict[Image, Ima
 def _update_of(delta: _Delta, rules: RemovalRules, *, is_over_limit: bool) -> TargetUpdate:
     comparison = delta.comparison
     observed_at = comparison.observation.observed_at
-    removed = {
-        image: missed
-        for image, missed in delta.candidates.items()
-        if not is_over_limit or rules.is_due(missed)
-    }
+    removed = {image: missed for image, missed in delta.candidates.items() if not is_over_limit or rules.is_due(missed)}
     closed = {image: missed.first_missed_at for image, missed in removed.items()}
     closed |= dict.fromkeys(delta.replaced, observed_at)
     opened = comparison.observation.images - comparison.stored.keys()
-    held: dict[Image | None, HeldRemoval] = dict(delta.unconfirmed)
-    held |= {image: missed for image, missed in delta.candidates.items() if image not in removed}
+    kept = [image for image in delta.candidates if image not in removed]
+    held: dict[Image | None, HeldRemoval] = {image: comparison.missed(image) for image in [*delta.unconfirmed, *kept]}
     return TargetUpdate(
         comparison.target,
         observed_at,
@@ -178,9 +167,7 @@ def _update_of(delta: _Delta, rules: RemovalRules, *, is_over_limit: bool) -> Ta
     )
 
 
-def _changes_of(
-    delta: _Delta, removed: Mapping[Image, HeldRemoval], opened: Collection[Image]
-) -> tuple[Change, ...]:
+def _changes_of(delta: _Delta, removed: Mapping[Image, HeldRemoval], opened: Collection[Image]) -> tuple[Change, ...]:
     comparison = delta.comparison
     if comparison.is_first:
         return (comparison.type_added,) if comparison.type_added else ()
@@ -237,9 +224,7 @@ def retired_update(
 
     def end_of(image: Image, valid_from: datetime) -> datetime:
         entry = held.get(image)
-        first_missed_at = (
-            min(missed.first_missed_at, entry.first_missed_at) if entry else missed.first_missed_at
-        )
+        first_missed_at = min(missed.first_missed_at, entry.first_missed_at) if entry else missed.first_missed_at
         return first_missed_at if first_missed_at > valid_from else decided_at
 
     change = Change(ChangeKind.TYPE_RETIRED, missed.first_missed_at, missed.last_seen_at)

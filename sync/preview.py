@@ -22,9 +22,7 @@ from sync.store.known import find_region
 PLAN_COLUMNS = ("region_id", "instance_types", "targets", "calls", "shortest_s", "error")
 
 
-def preview(
-    settings: Settings, database: Database, client: Client, restriction: Restriction
-) -> list[dict[str, Any]]:
+def preview(settings: Settings, database: Database, client: Client, restriction: Restriction) -> list[dict[str, Any]]:
     """Return one row per region: instance types, targets, calls and the shortest duration in seconds.
 
     Calls are those of a run in which nothing is missing and nothing fails; regions run side by side, so the run
@@ -33,9 +31,7 @@ def preview(
     Raises:
         ConfigError: a pattern or restriction matches nothing.
     """
-    region_ids = (
-        list(client.fetch_regions().value) if settings.regions == (ALL_REGIONS,) else sorted(settings.regions)
-    )
+    region_ids = list(client.fetch_regions().value) if settings.regions == (ALL_REGIONS,) else sorted(settings.regions)
     check_restriction(restriction, region_ids)
     rows = []
     seen: set[str] = set()

@@ -33,8 +33,8 @@ from sync.inventory import (
     TargetUpdate,
     digest_of,
 )
-from sync.store.known import KnownRegion
 from sync.plan import Restriction, exact_names, is_wanted, needs_discovery, planned_types, targets_of
+from sync.store.known import KnownRegion
 
 NOT_PLANNED = "plan.not_planned"
 
@@ -256,9 +256,7 @@ class RegionRun:
         for entry, (stored, held) in retiring.items():
             missed = self._verdict.retired[entry.instance_type]
             updates[entry] = retired_update(entry, stored, held, missed, decided_at)
-        updates |= {
-            entry: not_planned_update(entry, decided_at) for entry in self._unplanned() if entry not in updates
-        }
+        updates |= {entry: not_planned_update(entry, decided_at) for entry in self._unplanned() if entry not in updates}
         self._mark_held_types(updates)
         return [updates[entry] for entry in sorted(updates)]
 

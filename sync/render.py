@@ -70,7 +70,7 @@ class Grid:
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     wrapping: tuple[str, ...] = ("image", "instance types", "error")
 
 

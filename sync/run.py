@@ -35,7 +35,6 @@ from sync.inventory import (
     KnownTarget,
     RunStatus,
     Target,
-    TargetUpdate,
     utc_now,
 )
 from sync.plan import (
@@ -275,9 +274,7 @@ class _Run:
         except SyncError as closing:
             logger.warning("the run's row could not be closed, the next run will: %s", closing)
 
-    def _result(
-        self, run_id: int | None, status: RunStatus, finished_at: datetime, error: str | None
-    ) -> RunResult:
+    def _result(self, run_id: int | None, status: RunStatus, finished_at: datetime, error: str | None) -> RunResult:
         failures = tuple(sorted(self._failures))
         return RunResult(
             run_id, status, self._started_at, finished_at, self._counts, failures, error, self._baseline_count
@@ -429,18 +426,14 @@ class _Run:
         logger.debug("%s was not observed: %s", target, error)
         self._regions[target.region_id].take_failure(target, error, self._clock())
 
-    def _compare(
-        self, region: RegionRun, answers: Sequence[tuple[Target, frozenset[Image], datetime]]
-    ) -> None:
+    def _compare(self, region: RegionRun, answers: Sequence[tuple[Target, frozenset[Image], datetime]]) -> None:
         new = [target for target, _, _ in answers if not region.has_answer(target)]
         stored = self._find_stored(new, region.known.targets)
         for target, images, received_at in answers:
             if region.take_images(target, images, received_at, stored.get(target)):
                 self._ask_images(target, is_urgent=True)
 
-    def _find_stored(
-        self, targets: Iterable[Target], known: Mapping[Target, KnownTarget]
-    ) -> dict[Target, Stored]:
+    def _find_stored(self, targets: Iterable[Target], known: Mapping[Target, KnownTarget]) -> dict[Target, Stored]:
         ids = {known[target].id: target for target in targets if target in known}
         if not ids or self._database is None:
             return {}
@@ -476,7 +469,7 @@ class _Run:
         self._statuses.append(status)
         self._failures += failures
         self._renewed_at = time.monotonic()
-        _log_region(region, status, counts, self._recorder and self._recorder.run_id)
+        _log_region(region, status, counts, self._recorder.run_id if self._recorder else None)
 
     def _count_open_pairs(self, region: RegionRun) -> int:
         if self._database is None or not region.may_exceed_limit:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, bindparam
+from sqlalchemy import BindParameter, Connection, bindparam
 
 from sync.errors import DatabaseError
 from sync.inventory import (
@@ -99,9 +99,7 @@ class Batch:
         region_id = next(iter(new)).region_id
         columns = (target.c.region_id, target.c.instance_type, target.c.base_os_tag, target.c.id)
         for types in batches_of(sorted({entry.instance_type for entry in new})):
-            inserted = sa.select(*columns).where(
-                target.c.region_id == region_id, target.c.instance_type.in_(types)
-            )
+            inserted = sa.select(*columns).where(target.c.region_id == region_id, target.c.instance_type.in_(types))
             for row in self._connection.execute(inserted):
                 self._ids[Target(*row[:3])] = row.id
 
@@ -172,7 +170,7 @@ class Batch:
         known = [entry for entry in self._updates if entry.target in self._known]
         one = sa.update(target).where(target.c.id == bindparam("key"))
         observed_at = bindparam("moment", type_=target.c.observed_at.type)
-        digest = bindparam("digest")
+        digest: BindParameter[str] = bindparam("digest")
         observed = one.values(
             observed_at=observed_at,
             first_observed_at=sa.func.coalesce(target.c.first_observed_at, observed_at),

@@ -6,6 +6,7 @@ parameter would cost more than the insert itself.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -13,9 +14,7 @@ from sync.inventory import OPEN
 from sync.store.types import to_text
 
 COPY_ROWS = 5_000  # below this PostgreSQL's COPY gains nothing over one INSERT
-VALUES_ROWS = (
-    5_000  # rows of one multi-row INSERT: about 350 kB, far below MySQL's max_allowed_packet of 16 MB
-)
+VALUES_ROWS = 5_000  # rows of one multi-row INSERT: about 350 kB, far below MySQL's max_allowed_packet of 16 MB
 
 COLUMNS = "target_id, valid_to, image_key, valid_from"
 
@@ -48,19 +47,15 @@ def _insert_sqlite(connection: Connection, groups: Sequence[TextGroup]) -> None:
 
 def _copy_postgresql(connection: Connection, groups: Sequence[TextGroup]) -> None:
     until = to_text(OPEN) + "+00"
-    with (
-        connection.connection.cursor() as cursor,
-        cursor.copy(f"COPY availability ({COLUMNS}) FROM STDIN") as copy,
-    ):
+    cursor: Any = connection.connection.cursor()  # psycopg's, whose copy() no DBAPI knows
+    with cursor, cursor.copy(f"COPY availability ({COLUMNS}) FROM STDIN") as copy:
         for target_id, since, keys in groups:
             copy.write("".join([f"{target_id}\t{until}\t{key}\t{since}+00\n" for key in keys]))
 
 
 def _insert_values(connection: Connection, groups: Sequence[TextGroup], *, zone: str) -> None:
     until = to_text(OPEN) + zone
-    rows = (
-        f"({target_id},'{until}',{key},'{since}{zone}')" for target_id, since, keys in groups for key in keys
-    )
+    rows = (f"({target_id},'{until}',{key},'{since}{zone}')" for target_id, since, keys in groups for key in keys)
     for batch in _batches_of(rows, VALUES_ROWS):
         connection.exec_driver_sql(f"INSERT INTO availability ({COLUMNS}) VALUES {','.join(batch)}")
 

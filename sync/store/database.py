@@ -12,9 +12,7 @@ from sync.errors import ConfigError, DatabaseError, SchemaVersionError
 from sync.store.types import MYSQL_FAMILY
 
 CONNECT_TIMEOUT_S = 10  # a server that does not answer a handshake for this long is down, not busy
-BUSY_TIMEOUT_MS = (
-    30_000  # how long SQLite waits for another writer; a region of 500 targets writes in far less
-)
+BUSY_TIMEOUT_MS = 30_000  # how long SQLite waits for another writer; a region of 500 targets writes in far less
 
 DRIVERS = {"sqlite": "sqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 EXTRAS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
@@ -86,9 +84,7 @@ def _usable_url(text: str) -> URL:
     if "+" in url.drivername and url.drivername.partition("+")[2] not in {driver, "pysqlite"}:
         raise ConfigError(f"database_url names the driver {url.drivername!r}; use {family}+{driver}")
     if family == "sqlite" and url.database in {None, "", ":memory:"}:
-        raise ConfigError(
-            "database_url names no file; a history needs one, for example sqlite:///ehpc-images.db"
-        )
+        raise ConfigError("database_url names no file; a history needs one, for example sqlite:///ehpc-images.db")
     if not url.database:
         raise ConfigError(f"database_url names no database; write {family}://user@host/database")
     return url if family == "sqlite" else url.set(drivername=f"{family}+{driver}")
@@ -150,7 +146,7 @@ def _sentence(error: exc.DBAPIError | sqlite3.Error, label: str) -> str:
     if isinstance(cause, sqlite3.Error):
         return _sqlite_sentence(text, label)
     if isinstance(error, exc.OperationalError):
-        return f"the database {label} cannot be reached or used: {text}; check that the server runs and the user may connect"
+        return f"the database {label} cannot be used: {text}; check that the server runs and lets this user in"
     return f"the database {label} refused a statement: {text}"
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, and_, exists, func, select, true
 
@@ -108,9 +108,7 @@ def find_region(connection: Connection, region_id: str) -> KnownRegion:
     )
 
 
-def _targets_of_region(
-    connection: Connection, region_id: str, *, has_held: Iterable[int]
-) -> dict[Target, KnownTarget]:
+def _targets_of_region(connection: Connection, region_id: str, *, has_held: Iterable[int]) -> dict[Target, KnownTarget]:
     gap = coverage_gap
     is_open = and_(gap.c.target_id == target.c.id, gap.c.gap_to == OPEN)
     query = (
@@ -168,7 +166,7 @@ def _held_of_region(connection: Connection, region_id: str) -> dict[int, HeldRem
     return found
 
 
-def _held_removal_of(row: object) -> HeldRemoval:
+def _held_removal_of(row: Any) -> HeldRemoval:
     names = ("first_missed_at", "last_missed_at", "last_seen_at", "missed_runs", "missed_answers")
     return HeldRemoval(*(getattr(row, name) for name in names))
 
@@ -204,7 +202,7 @@ def find_held_removals(
     connection: Connection, target_ids: Sequence[int], keys: ImageKeys
 ) -> dict[int, dict[Image | None, HeldRemoval]]:
     """Return the held removals of those ``target_ids`` that have any; image None is the type itself."""
-    rows = []
+    rows: list[Any] = []
     for batch in batches_of(target_ids):
         rows += connection.execute(select(held_removal).where(held_removal.c.target_id.in_(batch))).all()
     keys.load_keys(connection, {row.image_key for row in rows if row.image_key != WHOLE_TYPE})

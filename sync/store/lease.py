@@ -84,15 +84,15 @@ class Lease:
             connection.execute(update(lease).where(*mine).values(owner=None, expires_at=self._now))
 
     def _create_table(self) -> None:
-        # Two first runs may race here: CREATE TABLE IF NOT EXISTS is not atomic on PostgreSQL, so the loser tries again.
-        for is_last in (False, True):
-            try:
-                with self._database.writing() as connection:
-                    lease.create(connection, checkfirst=True)
-                return
-            except DatabaseError:
-                if is_last:
-                    raise
+        try:
+            self._create_missing()
+        except DatabaseError:
+            # Of two first runs one loses the race between looking and creating; then the table is there.
+            self._create_missing()
+
+    def _create_missing(self) -> None:
+        with self._database.writing() as connection:
+            lease.create(connection, checkfirst=True)
 
     def _take(self) -> None:
         with self._database.writing() as connection:

@@ -14,9 +14,7 @@ from sync.store.known import ImageKeys, batches_of
 from sync.store.lease import Lease
 from sync.store.schema import listed_type, region_run, run
 
-FLUSH_TARGETS = (
-    500  # one commit per target is several times slower; beyond 500 little is gained and locks last longer
-)
+FLUSH_TARGETS = 500  # one commit per target is several times slower; beyond 500 little is gained and locks last longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +111,7 @@ class Recorder:
             }
             connection.execute(update(region_run).where(*this_one).values(**values, **asdict(counts)))
 
-    def close_run(
-        self, finished_at: datetime, status: RunStatus, counts: Counts, error: str | None = None
-    ) -> None:
+    def close_run(self, finished_at: datetime, status: RunStatus, counts: Counts, error: str | None = None) -> None:
         """Finish the run's row; region runs that did not end are interrupted with it."""
         with self._database.writing() as connection:
             self._lease.guard(connection)
