@@ -463,18 +463,20 @@ def _interrupt() -> "Iterator[Event]":
     event = threading.Event()
     earlier: dict[int, Any] = {}
 
-    def note(number: int, _: object) -> None:
+    def note(_: int, __: object) -> None:
         event.set()
-        for each, handler in earlier.items():
-            signal.signal(each, handler)
+        restore()
+
+    def restore() -> None:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         earlier[number] = signal.signal(number, note)
     try:
         yield event
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        restore()
 
 
 @contextmanager

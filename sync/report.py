@@ -3,9 +3,9 @@
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
 from zoneinfo import ZoneInfo
 
+from sync.inventory import Failure
 from sync.moments import format_moment
 from sync.render import Row, change_lines, counted, failure_lines, iso
 from sync.run import RunResult
@@ -15,7 +15,7 @@ WIDTH = 100  # characters: a summary is read on terminals and in mails
 LINES_SHOWN = 12  # changes or failures shown of a run, so that a summary fits on one screen
 
 
-def run_row(result: RunResult) -> dict[str, Any]:
+def run_row(result: RunResult) -> dict[str, object]:
     """Return the object that ``run --format json`` prints."""
     return {
         "run_id": result.run_id,
@@ -27,7 +27,7 @@ def run_row(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _failure_row(failure: Any) -> dict[str, str]:
+def _failure_row(failure: Failure) -> dict[str, str]:
     names = ("region_id", "instance_type", "code", "message", "request_id")
     return {name: getattr(failure, name) for name in names}
 
@@ -38,12 +38,12 @@ def run_summary(result: RunResult, changes: Iterable[Row], zone: ZoneInfo) -> st
     seconds = (result.finished_at - result.started_at).total_seconds()
     started = format_moment(result.started_at, zone, with_seconds=True)
     counts = result.counts
-    lines = [
-        f"{name}: {result.status.value} ({started} {zone.key}, {seconds:.1f} s)",
+    lines = [f"{name}: {result.status.value} ({started} {zone.key}, {seconds:.1f} s)"]
+    lines.append(
         f"  {counted(counts.targets_ok, 'target')} observed, {counts.targets_failed:,} failed; "
         f"{counted(counts.images_added, 'image')} added, {counts.images_removed:,} removed, "
-        f"{counts.images_changed:,} changed; {counted(counts.removals_held, 'removal')} held",
-    ]
+        f"{counts.images_changed:,} changed; {counted(counts.removals_held, 'removal')} held"
+    )
     if result.baseline_count:
         pairs = counted(result.baseline_count, "pair")
         lines.append(f"  = {pairs} of instance type and image seen for the first time: the baseline, no changes")
@@ -51,8 +51,8 @@ def run_summary(result: RunResult, changes: Iterable[Row], zone: ZoneInfo) -> st
     lines += _first_lines(failure_lines([_failure_row(entry) for entry in result.failures]), "--format json")
     if counts.removals_held or result.status.value == "held":
         lines.append(
-            "  ! removals are held: they may be an accident behind the API. The images stay available; the next "
-            "runs decide, or a person: ehpc-image-sync accept-removals"
+            "  ! removals are held: too many at once, or a second answer was not to be had. The images stay "
+            "available; the next runs decide, or a person: ehpc-image-sync accept-removals"
         )
     if result.error and not result.failures:
         lines.append(f"  ! {result.error}")
