@@ -38,11 +38,6 @@ INHERITED = re.compile(r"(ALIBABA_CLOUD|ALICLOUD|ALIYUN|EHPC_SYNC)_.*|(.+_)?PROX
 """Variables of the person who runs the tests that would change what the program does."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # pytest-alembic 0.13 hangs its own tests on this file and fails with pytest 9.2; tests/store has ours instead.
-    config.option.pytest_alembic_tests_path = "none"
-
-
 def pytest_runtest_setup() -> None:
     socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
 
@@ -140,9 +135,11 @@ def _execute(url: URL, statement: str) -> None:
 def _created_database(server: URL, statement: str) -> Iterator[URL]:
     name = f"ehpc_test_{uuid.uuid4().hex}"
     _execute(server, statement.format(name))
-    yield server.set(database=name)
-    force = " WITH (FORCE)" if server.get_backend_name() == "postgresql" else ""
-    _execute(server, f"DROP DATABASE {name}{force}")
+    try:
+        yield server.set(database=name)
+    finally:
+        force = " WITH (FORCE)" if server.get_backend_name() == "postgresql" else ""
+        _execute(server, f"DROP DATABASE {name}{force}")
 
 
 def _binary(name: str) -> str:

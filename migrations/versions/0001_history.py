@@ -129,7 +129,13 @@ def downgrade() -> None:
 
 
 def _table(name: str, *parts: sa.schema.SchemaItem, **options: object) -> None:
-    op.create_table(name, *parts, if_not_exists=True, **options)
+    columns = [part for part in parts if not isinstance(part, sa.Index)]
+    op.create_table(name, *columns, if_not_exists=True, **options)
+    # MySQL knows no CREATE INDEX IF NOT EXISTS, so what stands already is asked for.
+    present = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(name)}
+    for part in parts:
+        if isinstance(part, sa.Index) and part.name not in present:
+            op.create_index(str(part.name), name, [str(column) for column in part.expressions])
 
 
 def _references(table: str, column: str, other: str) -> ForeignKeyConstraint:

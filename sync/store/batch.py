@@ -72,14 +72,14 @@ class Batch:
         return self._connection.execute(statement, rows).rowcount if rows else 0
 
     def _insert_images(self) -> None:
-        first_seen = {entry: update.moment for update in self._updates for entry in update.opened}
-        named = {
-            entry
-            for update in self._updates
-            for entry in (*update.closed, *update.held, *update.released)
-            if entry is not None
-        }
-        new = self._keys.load_images(self._connection, first_seen.keys() | named)
+        named: set[Image | None] = set()
+        for update in self._updates:
+            named.update(update.opened, update.closed, update.held, update.released)
+        new = self._keys.load_images(self._connection, {entry for entry in named if entry is not None})
+        if not new:
+            return
+        wanted = frozenset(new)
+        first_seen = {entry: update.moment for update in self._updates for entry in wanted.intersection(update.opened)}
         rows = [
             {
                 "fingerprint": entry.fingerprint.hex(),
@@ -89,7 +89,7 @@ class Batch:
             for entry in new
         ]
         self._execute(sa.insert(image), rows)
-        self._keys.load_images(self._connection, new)
+        self._keys.load_images(self._connection, wanted)
 
     def _insert_targets(self) -> None:
         new = {entry.target: entry for entry in self._updates if entry.target not in self._ids}
@@ -122,7 +122,7 @@ class Batch:
 
     def _insert_intervals(self) -> None:
         groups = [
-            (self._ids[update.target], update.moment, [self._keys.key_of(entry) for entry in update.opened])
+            (self._ids[update.target], update.moment, self._keys.keys_of(update.opened))
             for update in self._updates
             if update.opened
         ]

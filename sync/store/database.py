@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, exc, inspect, make_url
 
 from sync.errors import ConfigError, DatabaseError, SchemaVersionError
 from sync.store.types import MYSQL_FAMILY
@@ -118,10 +118,19 @@ def _engine_of(url: URL, label: str) -> Engine:
             f"{label} needs the driver {error.name!r}, which is not installed; "
             f"run: pip install 'ehpc-image-sync[{EXTRAS.get(family, 'all')}]'"
         ) from error
+    event.listen(engine, "do_connect", _connect)
     if family == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _connect(dialect: Dialect, _: object, arguments: Any, options: Any) -> Any:
+    """Connect; what a driver says of the URL's options before it connects is no database error."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except (TypeError, ValueError, OSError) as error:
+        raise ConfigError(f"database_url has an option that the driver refuses: {error}") from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
@@ -142,7 +151,9 @@ def _begin_sqlite(connection: Connection) -> None:
 def _sentence(error: exc.DBAPIError | sqlite3.Error, label: str) -> str:
     """Return what went wrong with the database and what to do, without SQL and values."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
-    text = " ".join(str(cause).split())
+    # PostgreSQL's full text quotes the statement below its first sentence.
+    primary = getattr(getattr(cause, "diag", None), "message_primary", None)
+    text = " ".join(str(primary or cause).split())
     if isinstance(cause, sqlite3.Error):
         return _sqlite_sentence(text, label)
     if isinstance(error, exc.OperationalError):

@@ -4,12 +4,13 @@ Shaped for the writer and the judges, not for people; history.py answers people.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, and_, exists, func, select, true
+from sqlalchemy import Connection, Dialect, and_, exists, func, select, true, type_coerce
+from sqlalchemy.types import NullType
 
 from sync.inventory import IMAGE_FIELDS, OPEN, HeldRemoval, Image, KnownTarget, Target
 from sync.store.schema import (
@@ -23,6 +24,7 @@ from sync.store.schema import (
     run,
     target,
 )
+from sync.store.types import UtcTimestamp
 
 IN_LIST = 500  # values in one IN list: below every database's limit of parameters, and enough to hide the round trip
 
@@ -65,6 +67,10 @@ class ImageKeys:
         """Return the key of an image that was found or inserted before."""
         return self._key_of[known]
 
+    def keys_of(self, known: Iterable[Image]) -> list[int]:
+        """Return the keys of images that were found or inserted before, in their order."""
+        return list(map(self._key_of.__getitem__, known))
+
     def image_of(self, key: int) -> Image:
         """Return the image of a key that was found before."""
         return self._image_of[key]
@@ -77,9 +83,9 @@ class ImageKeys:
             for row in connection.execute(select(image.c.id, *columns).where(image.c.id.in_(batch))):
                 self.remember(row[0], Image(*row[1:]))
 
-    def load_images(self, connection: Connection, images: Iterable[Image]) -> list[Image]:
+    def load_images(self, connection: Connection, images: Set[Image]) -> list[Image]:
         """Read the keys of those ``images`` that are not known yet; return the ones not stored, sorted."""
-        unknown = {entry.fingerprint.hex(): entry for entry in images if entry not in self._key_of}
+        unknown = {entry.fingerprint.hex(): entry for entry in images - self._key_of.keys()}
         for batch in batches_of(sorted(unknown)):
             stored = select(image.c.id, image.c.fingerprint).where(image.c.fingerprint.in_(batch))
             for row in connection.execute(stored).all():
@@ -111,26 +117,23 @@ def find_region(connection: Connection, region_id: str) -> KnownRegion:
 def _targets_of_region(connection: Connection, region_id: str, *, has_held: Iterable[int]) -> dict[Target, KnownTarget]:
     gap = coverage_gap
     is_open = and_(gap.c.target_id == target.c.id, gap.c.gap_to == OPEN)
+    columns = (target.c.id, target.c.instance_type, target.c.base_os_tag, target.c.image_digest)
+    times = (target.c.first_observed_at, target.c.observed_at)
     query = (
-        select(target, gap.c.gap_from, gap.c.error_code)
+        select(*columns, *times, target.c.retired_at != OPEN, gap.c.gap_from, gap.c.error_code)
         .select_from(target.outerjoin(gap, is_open))
         .where(target.c.region_id == region_id)
     )
     complete_at = _last_run_at(connection, region_id)
     held_ids = frozenset(has_held)
     found = {}
-    for row in connection.execute(query):
-        known = Target(row.region_id, row.instance_type, row.base_os_tag)
-        found[known] = KnownTarget(
-            id=row.id,
-            target=known,
-            image_digest=row.image_digest,
-            first_observed_at=row.first_observed_at,
-            last_good_at=_last_good_at(row.observed_at, complete_at, row.gap_from),
-            is_retired=row.retired_at != OPEN,
-            gap_code=row.error_code,
-            has_held=row.id in held_ids,
-        )
+    # By position and at once: each of a run's many thousands of targets passes here.
+    for row in connection.execute(query).all():
+        key, instance_type, base_os_tag, digest, first_observed_at, observed_at, is_retired, gap_from, gap_code = row
+        entry = Target(region_id, instance_type, base_os_tag)
+        last_good_at = _last_good_at(observed_at, complete_at, gap_from)
+        has = key in held_ids
+        found[entry] = KnownTarget(key, entry, digest, first_observed_at, last_good_at, bool(is_retired), gap_code, has)
     return found
 
 
@@ -171,14 +174,29 @@ def _held_removal_of(row: Any) -> HeldRemoval:
     return HeldRemoval(*(getattr(row, name) for name in names))
 
 
-def count_open_pairs(connection: Connection, region_id: str) -> int:
-    """Return how many pairs of target and image are open in one region, held ones included."""
-    query = (
-        select(func.count())
-        .select_from(availability.join(target, availability.c.target_id == target.c.id))
+def count_open_pairs(connection: Connection, region_id: str, at_most: int) -> int:
+    """Return how many pairs of target and image are open in one region, held ones included; stop at ``at_most``."""
+    pairs = (
+        select(availability.c.image_key)
+        .select_from(target.join(availability, availability.c.target_id == target.c.id))
         .where(target.c.region_id == region_id, availability.c.valid_to == OPEN)
+        .limit(at_most)
     )
-    return connection.execute(query).scalar_one()
+    return connection.execute(select(func.count()).select_from(pairs.subquery())).scalar_one()
+
+
+class _Moments(dict[Any, datetime]):
+    """The times that values of the driver stand for."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__()
+        self._dialect = dialect
+
+    def __missing__(self, value: Any) -> datetime:
+        moment = UtcTimestamp().process_result_value(value, self._dialect)
+        if moment is None:
+            raise ValueError("a time that must be there is missing")
+        return self.setdefault(value, moment)
 
 
 def find_open_intervals(
@@ -186,11 +204,13 @@ def find_open_intervals(
 ) -> dict[int, dict[Image, datetime]]:
     """Return the open intervals' images with their beginnings, for every one of ``target_ids``."""
     found: dict[int, dict[int, datetime]] = {target_id: {} for target_id in target_ids}
-    columns = (availability.c.target_id, availability.c.image_key, availability.c.valid_from)
+    # The times come as the driver gives them: a target's images share a few, and each is read once.
+    columns = (availability.c.target_id, availability.c.image_key, type_coerce(availability.c.valid_from, NullType()))
+    moments = _Moments(connection.dialect)
     for batch in batches_of(target_ids):
         query = select(*columns).where(availability.c.target_id.in_(batch), availability.c.valid_to == OPEN)
-        for target_id, image_key, valid_from in connection.execute(query):
-            found[target_id][image_key] = valid_from
+        for target_id, image_key, valid_from in connection.execute(query).all():
+            found[target_id][image_key] = moments[valid_from]
     keys.load_keys(connection, {key for opened in found.values() for key in opened})
     return {
         target_id: {keys.image_of(key): valid_from for key, valid_from in opened.items()}

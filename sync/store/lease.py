@@ -1,9 +1,12 @@
 """The lease: one row with a fencing token, so that any number of daemons and cron jobs make one run at a time."""
 
+import hashlib
 import os
+import re
 import socket
 import uuid
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Connection, exc, insert, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
@@ -30,7 +33,7 @@ class Lease:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.owner = f"{socket.gethostname()} process {os.getpid()} ({uuid.uuid4().hex[:8]})"
+        self.owner = f"{socket.gethostname()} process {os.getpid()} ({_process_scope()}-{uuid.uuid4().hex[:8]})"
         self._token: int | None = None
         now, later = _NOW[database.dialect_name]
         self._now: ColumnElement[datetime] = literal_column(now, UtcTimestamp)
@@ -47,6 +50,7 @@ class Lease:
             revision = schema_revision(connection)
         if revision is None:
             self._create_table()
+        self._insert_row()
         self._take()
         if revision != head_revision():
             try:
@@ -96,13 +100,16 @@ class Lease:
 
     def _take(self) -> None:
         with self._database.writing() as connection:
-            if connection.execute(select(lease.c.name).where(lease.c.name == NAME)).first() is None:
-                self._insert_row(connection)
             free = or_(lease.c.owner.is_(None), lease.c.expires_at <= self._now)
             taken = update(lease).where(lease.c.name == NAME, free)
             values = {"owner": self.owner, "token": lease.c.token + 1, "expires_at": self._later}
             is_mine = connection.execute(taken.values(values)).rowcount == 1
             row = connection.execute(select(lease).where(lease.c.name == NAME)).one()
+            if not is_mine and _is_dead(row.owner):
+                # Whoever was killed on this machine blocks nobody; the token fences it off like any other.
+                same = (lease.c.name == NAME, lease.c.owner == row.owner, lease.c.token == row.token)
+                is_mine = connection.execute(update(lease).where(*same).values(values)).rowcount == 1
+                row = connection.execute(select(lease).where(lease.c.name == NAME)).one()
         if not is_mine:
             raise LeaseTakenError(
                 f"another run is under way: {row.owner} holds the lease until "
@@ -110,9 +117,45 @@ class Lease:
             )
         self._token = row.token
 
-    def _insert_row(self, connection: Connection) -> None:
+    def _insert_row(self) -> None:
+        """Insert the row in a transaction of its own: on InnoDB a refused insert leaves a lock that would deadlock."""
         try:
-            with connection.begin_nested():
-                connection.execute(insert(lease).values(name=NAME, owner=None, token=0, expires_at=OPEN))
-        except exc.IntegrityError:
-            pass  # another first run inserted it a moment ago; the update decides between the two
+            with self._database.writing() as connection:
+                if connection.execute(select(lease.c.name).where(lease.c.name == NAME)).first() is None:
+                    connection.execute(insert(lease).values(name=NAME, owner=None, token=0, expires_at=OPEN))
+        except DatabaseError as error:
+            if not isinstance(error.__cause__, exc.IntegrityError):
+                raise  # else another first run inserted it a moment ago
+
+
+_OWNER = re.compile(r".+ process (\d+) \(([0-9a-f]{8})-[0-9a-f]{8}\)")
+
+
+def _process_scope() -> str:
+    """Return a mark of this boot and process namespace: within it, and only there, a process id says who lives.
+
+    Containers and machines that share a host name have other marks. Without Linux's files there is no such mark.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return _NO_SCOPE
+    return hashlib.sha256(f"{boot}{namespace}".encode()).hexdigest()[:8]
+
+
+_NO_SCOPE = "0" * 8
+
+
+def _is_dead(owner: str | None) -> bool:
+    """Return whether a lease's owner was a process of this machine that is certainly gone."""
+    match = _OWNER.fullmatch(owner or "")
+    if match is None or match[2] != _process_scope() or match[2] == _NO_SCOPE:
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False

@@ -1,0 +1,1 @@
+"""The tests of what survives: repetition, kills, interrupts, lost servers."""

@@ -1,0 +1,221 @@
+"""What goes wrong with a database is told in one sentence, without traceback and without password."""
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, make_url, text
+
+from sync.errors import ConfigError, DatabaseError, ExitCode, SyncError
+from sync.store.database import Database
+from sync.store.lease import Lease
+from tests.store.builders import a_target, an_image, contents_of, observed, writer_of
+from tests.store.loginserver import RefusingServer
+
+CANARY = "canary-secret-77c1"
+NOBODY = 65534  # the user without rights, on every Linux and BSD
+
+
+def refusal_of(url: str) -> SyncError:
+    """Return the error of a first run on that database."""
+    with pytest.raises(SyncError) as caught:
+        take_lease(url)
+    return caught.value
+
+
+def take_lease(url: str) -> None:
+    database = Database(url)
+    try:
+        Lease(database).acquire()
+    finally:
+        database.close()
+
+
+def assert_is_sentence(error: SyncError, *words: str) -> None:
+    """Assert that the message is one line that holds the words, and that the password is nowhere in sight."""
+    message = str(error)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == []
+    assert CANARY not in "".join(traceback.format_exception(error))
+    assert "sqlalche.me" not in message
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])
+def test_a_server_that_is_down_is_named_with_what_to_check(scheme: str, closed_port: int) -> None:
+    error = refusal_of(f"{scheme}://reader:{CANARY}@127.0.0.1:{closed_port}/history")
+    assert isinstance(error, DatabaseError)
+    assert error.exit_code is ExitCode.FAILED
+    assert_is_sentence(error, f"reader:***@127.0.0.1:{closed_port}/history", "check that the server runs")
+
+
+def test_a_wrong_password_on_mariadb_is_told(mariadb_server: URL) -> None:
+    url = mariadb_server.set(username="nobody_here", password=CANARY, database="history")
+    error = refusal_of(url.render_as_string(hide_password=False))
+    assert_is_sentence(error, "Access denied", "nobody_here", "check that the server runs")
+
+
+def test_a_wrong_password_on_postgresql_is_told() -> None:
+    with RefusingServer() as server:
+        error = refusal_of(f"postgresql://reader:{CANARY}@127.0.0.1:{server.port}/history")
+    assert_is_sentence(error, "password authentication failed", "reader", "check that the server runs")
+
+
+@pytest.mark.parametrize("family", ["postgresql", "mariadb"])
+def test_an_unknown_database_is_told(request: pytest.FixtureRequest, family: str) -> None:
+    server: URL = request.getfixturevalue(f"{family}_server")
+    url = server.set(database="ehpc_test_never_created")
+    error = refusal_of(url.render_as_string(hide_password=False))
+    assert isinstance(error, DatabaseError)
+    assert_is_sentence(error, "ehpc_test_never_created", "the database")
+
+
+def test_a_password_among_the_options_is_not_shown(closed_port: int) -> None:
+    error = refusal_of(f"postgresql://127.0.0.1:{closed_port}/history?user=reader&password={CANARY}")
+    assert_is_sentence(error, "check that the server runs")
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("postgresql://127.0.0.1:{port}/history?no_such_option=1", "no_such_option"),
+        ("mysql://127.0.0.1:{port}/history?no_such_option=1", "no_such_option"),
+        ("mysql://127.0.0.1:{port}/history?ssl_ca=/no/such/file", "No such file"),
+    ],
+)
+def test_an_option_that_the_driver_refuses_is_told(url: str, word: str, closed_port: int) -> None:
+    assert_is_sentence(refusal_of(url.format(port=closed_port)), word)
+
+
+def test_a_folder_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    error = refusal_of(f"sqlite:///{tmp_path}/no/such/folder/history.db")
+    assert isinstance(error, DatabaseError)
+    assert_is_sentence(error, "no/such/folder/history.db", "check that its folder exists")
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:
+    assert_is_sentence(refusal_of(f"sqlite:///{tmp_path}"), str(tmp_path), "cannot be used")
+
+
+def test_a_file_of_another_kind_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    other = tmp_path / "letter.txt"
+    other.write_text("Dear reader, this is no database. " * 200)
+    before = other.read_bytes()
+    assert_is_sentence(refusal_of(f"sqlite:///{other}"), "file is not a database", "restore a copy")
+    assert other.read_bytes() == before
+
+
+def test_a_damaged_file_is_told(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    with writer_of(database) as writer:
+        writer.write(observed(a_target(), [an_image(f"m-{number}") for number in range(200)]))
+    database.close()
+    file = Path(str(make_url(sqlite_url).database))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:8192] + b"\xa5" * (len(whole) - 8192))
+    damaged = Database(sqlite_url)
+    with pytest.raises(DatabaseError) as caught:
+        contents_of(damaged)
+    damaged.close()
+    assert_is_sentence(caught.value, "malformed", "restore a copy")
+
+
+@pytest.fixture
+def history_url(sqlite_url: str) -> str:
+    """The URL of a file that holds a history."""
+    database = Database(sqlite_url)
+    with writer_of(database) as writer:
+        writer.write(observed(a_target(), [an_image()]))
+    database.close()
+    return sqlite_url
+
+
+def test_a_file_that_may_only_be_read_is_told_to_who_would_write(history_url: str) -> None:
+    file = make_url(history_url).database
+    error = refusal_of(f"sqlite:///file:{file}?mode=ro&uri=true")
+    assert_is_sentence(error, "readonly", "check the permissions")
+
+
+def test_a_file_that_may_only_be_read_can_be_read(history_url: str) -> None:
+    file = make_url(history_url).database
+    database = Database(f"sqlite:///file:{file}?mode=ro&uri=true")
+    assert len(contents_of(database)["availability"]) == 1
+    database.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_who_may_not_write_beside_the_file_is_told_so(history_url: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        file = shutil.copy(str(make_url(history_url).database), folder)
+        Path(file).chmod(0o644)
+        os.seteuid(NOBODY)
+        try:
+            error = refusal_of(f"sqlite:///{file}")
+        finally:
+            os.seteuid(0)
+    assert_is_sentence(error, "readonly", "check the permissions of the file and its folder")
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "extra"),
+    [
+        (f"postgresql://reader:{CANARY}@127.0.0.1/history", "psycopg", "postgresql"),
+        (f"mysql://reader:{CANARY}@127.0.0.1/history", "pymysql", "mysql"),
+        (f"mariadb://reader:{CANARY}@127.0.0.1/history", "pymysql", "mysql"),
+    ],
+)
+def test_a_missing_driver_is_told_with_the_extra_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, driver: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, driver, None)
+    error = refusal_of(url)
+    assert isinstance(error, ConfigError)
+    assert_is_sentence(error, driver, f"pip install 'ehpc-image-sync[{extra}]'")
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("", "is not a database URL"),
+        ("history.db", "is not a database URL"),
+        (f"postgresql//reader:{CANARY}@host/history", "is not a database URL"),
+        (f"postgresql://reader:{CANARY}@host:port/history", "is not a database URL"),
+        (f"oracle://reader:{CANARY}@host/history", "'oracle'"),
+        (f"mysql+aiomysql://reader:{CANARY}@host/history", "'mysql+aiomysql'"),
+        (f"postgresql+psycopg2://reader:{CANARY}@host/history", "use postgresql+psycopg"),
+        (f"mysql://reader:{CANARY}@host", "names no database"),
+        (f"postgresql://reader:{CANARY}@host/", "names no database"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told_with_an_example(url: str, word: str) -> None:
+    error = refusal_of(url)
+    assert isinstance(error, ConfigError)
+    assert error.exit_code is ExitCode.USAGE
+    assert_is_sentence(error, "database_url", word)
+
+
+def test_an_older_name_of_postgresql_is_understood() -> None:
+    database = Database(f"postgres://reader:{CANARY}@host/history?sslpassword={CANARY}")
+    assert database.label == "postgresql+psycopg://reader:***@host/history"
+    database.close()
+
+
+def test_a_statement_that_fails_shows_neither_sql_nor_values(database: Database) -> None:
+    with pytest.raises(DatabaseError) as caught, database.reading() as connection:
+        connection.execute(text("SELECT no_such_column FROM no_such_table WHERE x = :value"), {"value": CANARY})
+    assert "SELECT" not in str(caught.value)
+    assert CANARY not in str(caught.value)
