@@ -4,6 +4,7 @@ Everything beyond click is imported inside the commands, so that ``--help`` answ
 """
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from sync.errors import ConfigError, ExitCode, SyncError
 
 if TYPE_CHECKING:
     from threading import Event
+
+    from rich.table import Table
 
     from sync.config import Settings
     from sync.ehpc.fetch import Client
@@ -37,6 +40,15 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of their definition."""
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that has closed the pipe (`| head`) has seen enough, which is no failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The interpreter would complain again when it flushes stdout at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(ExitCode.OK)
 
 
 def _stored_options(command: Command) -> Command:
@@ -107,7 +119,7 @@ def cli() -> None:
 # --- runs
 
 
-@cli.command()
+@cli.command(short_help="Make one run now: ask the API, record what changed.")
 @_region_option
 @_type_option
 @click.option("--dry-run", "is_dry", is_flag=True, help="Ask everything, print the counts, write nothing.")
@@ -180,13 +192,24 @@ class _WithFaultHelp(click.Command):
                 formatter.write("\n".join(f"  {line}" for line in paragraph.replace("\b\n", "").splitlines()) + "\n")
 
 
-@cli.command(cls=_WithFaultHelp)
+@cli.command(cls=_WithFaultHelp, short_help="Serve a simulated E-HPC for your own experiments.")
 @click.option("--port", default=8390, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
 @click.option("--region", "regions", metavar="REGION", multiple=True, help="Region to simulate. Repeatable.")
 @click.option("--types", "type_count", default=32, show_default=True, help="Instance types per region.")
-@click.option("--every", "every_s", type=float, metavar="SECONDS", help="Go on to the next state this often.")
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Go on to the next state this often.",
+)
 @click.option("--fault", "faults", metavar="FAULT", multiple=True, help="Fault to inject, see below. Repeatable.")
-@click.option("--calls-per-second", type=float, metavar="N", help="Throttle each region beyond this rate.")
+@click.option(
+    "--calls-per-second",
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="Throttle each region beyond this rate.",
+)
 def simulate(port: int, regions: Sequence[str], every_s: float | None, **options: Any) -> ExitCode:
     """Serve a simulated E-HPC on loopback for your own experiments.
 
@@ -204,7 +227,7 @@ def simulate(port: int, regions: Sequence[str], every_s: float | None, **options
 
 
 @cli.command()
-@click.option("--at", "moment", metavar="TIME", default="now", help="As of this time: 2026-11-22, -2h, yesterday, …")
+@click.option("--at", "moment", metavar="TIME", default="now", help="As of this time: 2026-11-22, -2h, yesterday.")
 @_region_option
 @_type_option
 @_image_option
@@ -226,15 +249,15 @@ def images(moment: str, regions: Sequence[str], types: Sequence[str], images: Se
         first = find_first_observation(connection)
     columns = columns_of(available_images, "state", "observed_at")
     _print(rows, columns, form, lambda: image_grids(rows, _show(settings)), settings)
-    if first is None or at < first:
-        _note(
-            f"nothing was observed at that time; the first observation is of {_show(settings)(first) or 'no time yet'}"
-        )
+    if first is None:
+        _note("nothing has been observed yet")
+    elif at < first:
+        _note(f"nothing was observed at that time; the first observation is of {_show(settings)(first)}")
     elif not rows:
         _note("no image matches; what was asked is known to have none at that time")
 
 
-@cli.command()
+@cli.command(short_help="Show what was added, removed or changed.")
 @click.option("--since", metavar="TIME", help="Recorded at or after this time.")
 @click.option("--until", metavar="TIME", help="Recorded before this time.")
 @click.option(
@@ -260,8 +283,8 @@ def changes(since: str | None, until: str | None, form: str | None, **wanted: Se
     from sync.store.schema import image_changes
 
     with _history() as (settings, connection):
-        start = _moment(since, settings) if since else None
-        end = _moment(until, settings) if until else None
+        start = None if since is None else _moment(since, settings)
+        end = None if until is None else _moment(until, settings)
         if start and end and end <= start:
             raise ConfigError(f"--until {until} is not after --since {since}; exchange them")
         chosen = _filter(connection, wanted["regions"], wanted["types"], wanted["images"], wanted["kinds"])
@@ -271,7 +294,7 @@ def changes(since: str | None, until: str | None, form: str | None, **wanted: Se
         _note("no change matches")
 
 
-@cli.command()
+@cli.command(short_help="Show the life line of an image or an instance type.")
 @_region_option
 @_type_option
 @_image_option
@@ -308,12 +331,14 @@ def runs(limit: int, form: str | None) -> None:
     with _history() as (settings, connection):
         rows = list_runs(connection, limit)
     _print(rows, columns_of(sync_runs), form, lambda: [run_grid(rows, _show(settings))], settings)
+    if not rows:
+        _note(f"no run has been made yet; run: {PROGRAM} run")
 
 
 # --- decisions
 
 
-@cli.command("accept-removals")
+@cli.command("accept-removals", short_help="Show the held removals, and accept them.")
 @_region_option
 @click.option("--yes", "is_sure", is_flag=True, help="Accept without asking.")
 @_format_option
@@ -353,7 +378,7 @@ def _is_agreed(question: str) -> bool:
 # --- before a run
 
 
-@cli.command()
+@cli.command(short_help="Show what a run would ask, and how long it would take.")
 @_region_option
 @_type_option
 @_format_option
@@ -576,20 +601,28 @@ def _data(rows: Sequence[Any], columns: Sequence[str], form: str | None, *, is_o
 
 def _print_grids(grids: "Sequence[Grid]") -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(soft_wrap=False, highlight=False)
-    for grid in grids:
-        if grid.title:
-            console.print(grid.title, style="bold", markup=False)
-        if grid.rows:
-            table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-            for column in grid.columns:
-                table.add_column(column, no_wrap=column not in grid.wrapping, overflow="fold")
-            for row in grid.rows:
-                table.add_row(*row)
-            console.print(table, markup=False)
-        console.print()
+    # Captured, because rich itself ends the process with 1 when the reader closes the pipe (`| head`).
+    with console.capture() as captured:
+        for grid in grids:
+            if grid.title:
+                console.print(grid.title, style="bold", markup=False)
+            if grid.rows:
+                console.print(_table(grid), markup=False)
+            console.print()
+    click.echo(captured.get(), nl=False)
+
+
+def _table(grid: "Grid") -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in grid.columns:
+        table.add_column(column, no_wrap=column not in grid.wrapping, overflow="fold")
+    for row in grid.rows:
+        table.add_row(*row)
+    return table
 
 
 def _note(text: str) -> None:
@@ -608,17 +641,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         )
         sys.exit(int(code or 0))
     except click.ClickException as error:
-        error.show()
-        sys.exit(ExitCode.USAGE)
+        _fail_usage(error)
     except click.Abort:
         _note("interrupted")
         sys.exit(ExitCode.FAILED)
-    except BrokenPipeError:
-        # The reader has closed the pipe (`| head`); the interpreter would complain again when it flushes stdout.
-        sys.stdout = None
-        sys.exit(ExitCode.OK)
     except SyncError as error:
         _fail(str(error), error.exit_code)
+    except PermissionError as error:
+        _fail(f"{error.filename} cannot be used: {error.strerror}; check its permissions", ExitCode.FAILED)
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: object) -> None:
@@ -632,6 +662,20 @@ def _report_bug(kind: type[BaseException], error: BaseException, trace: object) 
     with tempfile.NamedTemporaryFile("w", prefix="ehpc-image-sync-", suffix=".txt", delete=False) as file:
         file.write(text)
     _note(f"{PROGRAM}: internal error, please report it with the file {file.name}: {redact(repr(error))}")
+
+
+def _fail_usage(error: click.ClickException) -> NoReturn:
+    """Say in one sentence what is wrong with the call, and where its help is; a call without command shows the help."""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) or context is None:
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    text = " ".join(error.format_message().split()).rstrip(".")
+    text = (
+        text.replace(". Did you mean", ", did you mean").replace(". (Did you mean", ", did you mean").replace("?)", "?")
+    )
+    link = " See" if text.endswith("?") else "; see"
+    _fail(f"{text[:1].lower()}{text[1:]}{link}: {context.command_path} --help", ExitCode.USAGE)
 
 
 def _fail(text: str, code: int) -> NoReturn:

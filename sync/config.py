@@ -123,11 +123,11 @@ def load_settings(
 
 def _read_file(path: str | None) -> dict[str, object]:
     file = Path(path or DEFAULT_FILE)
-    if path is None and not file.exists():
-        return {}
     try:
         return tomllib.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError:
+        if path is None:
+            return {}
         raise ConfigError(f"there is no configuration file {file}; create it, or name another with --config") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
@@ -151,7 +151,7 @@ def _refuse_unknown_keys(found: Mapping[str, object], source: str) -> None:
             continue
         if isinstance(value, dict):
             raise ConfigError(f"{source}: keys stand at the top level; remove the section [{key}]")
-        if "secret" in key or "access_key" in key or "password" in key:
+        if any(word in key for word in ("secret", "access_key", "password", "token")):
             raise ConfigError(
                 f"{source}: {key} does not belong there; credentials come from ALIBABA_CLOUD_ACCESS_KEY_ID and "
                 "ALIBABA_CLOUD_ACCESS_KEY_SECRET, ~/.aliyun/config.json or a RAM role"

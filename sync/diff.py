@@ -64,8 +64,7 @@ class Comparison:
     @property
     def is_first(self) -> bool:
         """Return whether the observation opens intervals without being a change."""
-        known = self.known
-        return known is None or known.first_observed_at is None or known.is_retired or self.type_added is not None
+        return self.known is None or self.known.is_unobserved or self.type_added is not None
 
     @property
     def missing(self) -> frozenset[Image]:
@@ -74,13 +73,17 @@ class Comparison:
 
     def missed(self, image: Image) -> HeldRemoval:
         """Return how long an image has been missing, this observation included."""
-        earlier = self.held.get(image)
         return missed_again(
-            earlier,
+            self.held.get(image),
             self.observation.observed_at,
             self.observation.answer_count,
-            self.known.last_good_at if self.known else None,
+            self.last_seen_at(image),
         )
+
+    def last_seen_at(self, image: Image) -> datetime | None:
+        """Return the last moment at which an open image is known to have been there."""
+        asked_at = self.known.last_asked_at if self.known else None
+        return max(asked_at, self.stored[image]) if asked_at else None
 
 
 def missed_again(
@@ -158,6 +161,7 @@ def _update_of(delta: _Delta, rules: RemovalRules, *, is_over_limit: bool) -> Ta
         comparison.target,
         observed_at,
         is_observed=True,
+        asked_at=comparison.observation.asked_at,
         opened=sorted(opened),
         closed=closed,
         changes=_changes_of(delta, removed, opened),
@@ -172,12 +176,11 @@ def _changes_of(delta: _Delta, removed: Mapping[Image, HeldRemoval], opened: Col
     if comparison.is_first:
         return (comparison.type_added,) if comparison.type_added else ()
     observed_at = comparison.observation.observed_at
-    last_seen_at = comparison.known.last_good_at if comparison.known else None
     added = sorted(frozenset(opened) - frozenset(delta.replaced.values()))
     return (
         *(Change(ChangeKind.ADDED, observed_at, image=image) for image in added),
         *(
-            Change(ChangeKind.CHANGED, observed_at, last_seen_at, image=new, previous_image=old)
+            Change(ChangeKind.CHANGED, observed_at, comparison.last_seen_at(old), image=new, previous_image=old)
             for old, new in sorted(delta.replaced.items())
         ),
         *(

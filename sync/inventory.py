@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
+from operator import attrgetter
 
 ALL_TYPES = "*"
 """The instance type of the target that is asked without InstanceType."""
@@ -72,12 +74,12 @@ class Target:
         return f"{self.region_id}/{self.instance_type}{tag}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Image:
     """One distinct offer: the whole row of eight fields, each a trimmed text, empty where the API gave none.
 
     Two rows that differ in any field are two images. Equality and hash use the fingerprint alone, because
-    sets of images are compared millions of times in a run.
+    sets of images are compared millions of times in a run. Images sort by their fields in order.
     """
 
     image_id: str
@@ -103,13 +105,26 @@ class Image:
         """Return the hash of the fingerprint, which bytes objects remember."""
         return hash(self.fingerprint)
 
+    def __lt__(self, other: "Image") -> bool:
+        """Return whether this sorts before the other; a dataclass would build two tuples of eight each time."""
+        if self.image_id != other.image_id:
+            return self.image_id < other.image_id
+        return _values_of(self) < _values_of(other)
+
 
 IMAGE_FIELDS = tuple(entry.name for entry in fields(Image) if entry.init)
 """The eight fields of an image, in the order of the tables, views and answers."""
 
+_values_of: Callable[[Image], tuple[str, ...]] = attrgetter(*IMAGE_FIELDS)
+
 
 def digest_of(images: Iterable[Image]) -> str:
-    """Return the digest (64 hexadecimal digits) of a set of distinct images; their order does not matter."""
+    """Return the digest (64 hexadecimal digits) of a set of images; their order does not matter."""
+    return _digest_of_set(frozenset(images))
+
+
+@lru_cache(maxsize=1000)  # sets of 8 KiB at 80 images; a run meets some hundreds, most of them thousands of times
+def _digest_of_set(images: frozenset[Image]) -> str:
     joined = b"".join(sorted([image.fingerprint for image in images]))
     return hashlib.sha256(joined).hexdigest()
 
@@ -153,7 +168,10 @@ class Observation:
 
     images: frozenset[Image]
     observed_at: datetime
+    """When its last answer had come: what it lacks was gone by then."""
     answer_count: int = 1
+    asked_at: datetime | None = None
+    """A moment before its first answer was given: what it has was there at or after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +217,18 @@ class KnownTarget:
     """Digest of the open intervals' images, held ones included."""
     first_observed_at: datetime | None
     last_good_at: datetime | None
-    """The last observation known; the gap's start while a gap is open."""
+    """The last good observation; None where there was none since the type was listed."""
+    last_asked_at: datetime | None
+    """A moment before the answers of that observation were given."""
     is_retired: bool
     gap_code: str | None
     """The error code of the open gap, None while the target is covered."""
     has_held: bool
+
+    @property
+    def is_unobserved(self) -> bool:
+        """Return whether its next observation is the first since its type was listed."""
+        return self.is_retired or self.last_good_at is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +239,8 @@ class TargetUpdate:
     moment: datetime
     """When the target was observed, failed, or was decided upon."""
     is_observed: bool = False
+    asked_at: datetime | None = None
+    """A moment before the observation's first answer was given."""
     opened: Collection[Image] = ()
     closed: Mapping[Image, datetime] = field(default_factory=dict)
     """The ends of open intervals, by image."""

@@ -18,7 +18,8 @@ def hide(*secrets: str) -> None:
 
 def redact(text: str) -> str:
     """Return ``text`` with each hidden secret replaced by ``***``."""
-    for secret in _hidden:
+    # The longest first: a secret inside another one would leave the rest of that one behind.
+    for secret in sorted(_hidden, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
@@ -45,12 +46,13 @@ class JsonFormatter(logging.Formatter):
             "time": moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redact(record.getMessage()),
         }
         entry |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return redact(json.dumps(entry, ensure_ascii=False))
+            entry["exception"] = redact(self.formatException(record.exc_info))
+        # Redacted before JSON escapes quotes and backslashes, which would make a secret another text.
+        return json.dumps(entry, ensure_ascii=False)
 
 
 def configure_logging(log_format: str, *, is_verbose: bool) -> None:

@@ -68,6 +68,7 @@ class RegionRun:
         self._listing_answers = 0
         self._verdict = ListingVerdict()
         self._added_types: frozenset[str] = frozenset()
+        self._pending_types: frozenset[str] = frozenset()
         self._waiting: set[Target] = set()
         self._unchanged_count = 0
         self._comparisons: dict[Target, Comparison] = {}
@@ -95,11 +96,18 @@ class RegionRun:
         """Decide what to ask, and return it sorted; discovery has ended."""
         self.is_discovered = True
         types = planned_types(self._candidate_types(), self.plan.settings)
-        self.planned = targets_of(self.region_id, types, self.plan.settings)
+        targets = targets_of(self.region_id, types, self.plan.settings)
+        # The very objects that the stored ones are keyed by: finding those again compares no fields.
+        self.planned = [self._stored_twin(entry) for entry in targets]
         self.asked = [entry for entry in self.planned if self.plan.restriction.admits(entry.instance_type)]
         self._waiting = set(self.asked)
-        self._added_types = self._new_types() if self.known.listed_types else frozenset()
+        self._added_types = self._new_types() if self.known.last_listed_at else frozenset()
+        self._pending_types = frozenset(name for name in self._held_types() if self._is_discovered_type(name))
         return self.asked
+
+    def _stored_twin(self, entry: Target) -> Target:
+        known = self.known.targets.get(entry)
+        return known.target if known else entry
 
     @property
     def seen_types(self) -> frozenset[str]:
@@ -115,11 +123,12 @@ class RegionRun:
         return sorted(
             entry
             for entry, known in self.known.targets.items()
-            if entry.instance_type in self._verdict.retired and not known.is_retired and self._is_discovered_type(entry)
+            if entry.instance_type in self._verdict.retired
+            and not known.is_retired
+            and self._is_discovered_type(entry.instance_type)
         )
 
-    def _is_discovered_type(self, entry: Target) -> bool:
-        name = entry.instance_type
+    def _is_discovered_type(self, name: str) -> bool:
         return is_wanted(name, self.plan.settings) and name not in exact_names(self.plan.settings)
 
     def _missed_types(self) -> dict[str, HeldRemoval]:
@@ -133,12 +142,10 @@ class RegionRun:
     def _candidate_types(self) -> frozenset[str]:
         """Return the types that patterns choose from: the listed and held ones, or the known ones after a failure."""
         if self._listed is None:
-            return frozenset(
-                entry.instance_type
-                for entry, known in self.known.targets.items()
-                if not known.is_retired and entry.instance_type in self.known.listed_types
-            )
-        return self._listed | self._verdict.held.keys()
+            return frozenset(entry.instance_type for entry, known in self.known.targets.items() if not known.is_retired)
+        # A run that asks less retires nothing, so it goes on asking what the listing misses.
+        kept = self._verdict.held.keys() if self.plan.restriction.covers_whole_regions else self.known.listed_types
+        return self._listed | kept
 
     def _new_types(self) -> frozenset[str]:
         """Return the types that this run lists for the first time, or again after they were retired."""
@@ -180,11 +187,15 @@ class RegionRun:
         """
         comparison = self._comparisons.get(target)
         if comparison is None:
-            comparison = self._comparison_of(target, Observation(images, received_at), stored or ({}, {}))
+            observation = Observation(images, received_at, asked_at=self.started_at)
+            comparison = self._comparison_of(target, observation, stored or ({}, {}))
         else:
             earlier = comparison.observation
-            together = Observation(
-                earlier.images | images, max(earlier.observed_at, received_at), earlier.answer_count + 1
+            together = replace(
+                earlier,
+                images=earlier.images | images,
+                observed_at=max(earlier.observed_at, received_at),
+                answer_count=earlier.answer_count + 1,
             )
             comparison = replace(comparison, observation=together)
         self._comparisons[target] = comparison
@@ -220,12 +231,19 @@ class RegionRun:
         return Change(ChangeKind.TYPE_ADDED, self._listed_at)
 
     def _is_first_of(self, target: Target, known: KnownTarget) -> bool:
-        return known.is_retired or known.first_observed_at is None or target.instance_type in self._added_types
+        return known.is_unobserved or target.instance_type in self._added_types
 
     def _is_pending(self, target: Target) -> bool:
-        if self._listed is None:
-            return target.instance_type in self.known.held_types
-        return target.instance_type in self._verdict.held and self._is_discovered_type(target)
+        return target.instance_type in self._pending_types
+
+    @property
+    def _judges_types(self) -> bool:
+        """Return whether this run decides which instance types are gone."""
+        return self._listed is not None and self.plan.restriction.covers_whole_regions
+
+    def _held_types(self) -> Collection[str]:
+        """Return the types whose retirement is held after this run; those of earlier runs where it decides nothing."""
+        return (self._verdict.held if self._judges_types else self.known.held_types).keys()
 
     # --- the verdict
 
@@ -235,10 +253,12 @@ class RegionRun:
         return sorted(found + ([self.discovery_failure] if self.discovery_failure else []))
 
     @property
-    def may_exceed_limit(self) -> bool:
-        """Return whether so much is missing that the number of open pairs matters."""
+    def decisive_pair_count(self) -> int:
+        """Return how many open pairs prove that what is missing is within the limit; 0 where none need to."""
         missing_count = sum(len(entry.missing) for entry in self._comparisons.values())
-        return missing_count > self.plan.rules.limit_count
+        if missing_count <= self.plan.rules.limit_count:
+            return 0
+        return int(missing_count * 100 / self.plan.rules.limit_percent) + 1 if self.plan.rules.limit_percent else 1
 
     def updates(
         self, retiring: Mapping[Target, Stored], open_pair_count: int, decided_at: datetime
@@ -246,7 +266,7 @@ class RegionRun:
         """Return all that is to be written about the region's targets, sorted.
 
         ``retiring`` holds what is stored of ``retired_targets``; ``open_pair_count`` counts the pairs open before
-        the run.
+        the run, up to ``decisive_pair_count``.
         """
         updates = {
             update.target: update
@@ -318,7 +338,8 @@ class RegionRun:
 
     def status(self, counts: Counts, updates: Iterable[TargetUpdate]) -> RunStatus:
         """Return how the region run ended."""
-        if any(update.held for update in updates):
+        is_asked_type_held = any(self._is_pending(entry) for entry in self.asked)
+        if is_asked_type_held or any(update.held for update in updates):
             return RunStatus.HELD
         if self.discovery_failure or counts.targets_failed:
             return RunStatus.PARTIAL if counts.targets_ok else RunStatus.FAILED
@@ -332,28 +353,25 @@ class RegionRun:
         return sum(image is not None for image in update.held)
 
     def _mark_held_types(self, updates: dict[Target, TargetUpdate]) -> None:
-        """Note on each type's own target that its retirement is held, or no longer."""
-        if self._listed is None or not self.plan.restriction.covers_whole_regions:
-            return
-        for name in self._verdict.held.keys() | self.known.held_types.keys():
-            entry = Target(self.region_id, name)
-            if entry not in updates or entry not in self.known.targets or updates[entry].retired_at:
+        """Note on each target of a type whose retirement is held, or no longer held, that it is so."""
+        for entry, update in updates.items():
+            name = entry.instance_type
+            if update.retired_at:
                 continue
-            if name in self._verdict.held and self._is_discovered_type(entry):
-                held = {**updates[entry].held, None: self._verdict.held[name]}
-                updates[entry] = replace(updates[entry], held=held)
-            elif name in self.known.held_types:
-                updates[entry] = replace(updates[entry], released=[*updates[entry].released, None])
+            if self._judges_types and name in self._pending_types:
+                updates[entry] = replace(update, held={**update.held, None: self._verdict.held[name]})
+            elif self._judges_types and name in self.known.held_types:
+                updates[entry] = replace(update, released=[*update.released, None])
 
     def _unplanned(self) -> list[Target]:
-        """Return the known targets that the plan leaves out from now on: unknown, which is not absent."""
+        """Return the known targets, unsorted, that the plan leaves out from now on: unknown, which is not absent."""
         if not self.plan.restriction.covers_whole_regions:
             return []
-        planned = frozenset(self.planned)
+        known = self.known.targets
         return [
             entry
-            for entry, known in self.known.targets.items()
-            if entry not in planned and not known.is_retired and known.gap_code != NOT_PLANNED
+            for entry in known.keys() - set(self.planned)
+            if not known[entry].is_retired and known[entry].gap_code != NOT_PLANNED
         ]
 
     def _failure_of(self, entry: Target, error: CallError) -> Failure:

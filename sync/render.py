@@ -16,8 +16,6 @@ Row = Mapping[str, Any]
 Moment = Callable[[datetime | None], str]
 """How a table shows a time."""
 
-FORMATS = ("table", "json", "jsonl", "csv")
-
 NAMES_SHOWN = 4  # instance types named in one cell; with 80 columns more would leave no room for the image
 
 
@@ -33,7 +31,7 @@ def to_jsonl(rows: Iterable[Row]) -> str:
 
 
 def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
-    """Return the rows as CSV with a header line; times as in JSON, empty for nothing, true and false for booleans."""
+    """Return the rows as CSV with a header line; times and lists as in JSON, empty for nothing."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -56,6 +54,8 @@ def _plain(row: Row) -> dict[str, Any]:
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
     return iso(value) if isinstance(value, datetime) else value
 
 
@@ -93,20 +93,21 @@ def image_name(row: Row) -> str:
 
 
 def image_grids(rows: Iterable[Row], show: Moment) -> list[Grid]:
-    """Return one table per group of instance types of a region that have the same images."""
+    """Return one table per group of instance types of a region that have the same images in the same state.
+
+    Where they have an image since different times the first and the last of them are shown.
+    """
     of_type: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
         of_type[row["region_id"], row["instance_type"], row["base_os_tag_filter"]].append(row)
-    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    sample: dict[tuple[Any, ...], list[Row]] = {}
-    for (region_id, instance_type, tag), images in of_type.items():
-        key = (region_id, tag, images[0]["state"], tuple(sorted(_identity(row) for row in images)))
-        groups[key].append(instance_type)
-        sample.setdefault(key, images)
-    return [
-        _image_grid(key[0], key[1], types, sample[key], show)
-        for key, types in sorted(groups.items(), key=lambda item: (item[0][0], item[1][0]))
-    ]
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for (region_id, _, tag), images in of_type.items():
+        state, observed_at = images[0]["state"], images[0]["observed_at"]
+        # When an unknown target was observed last says how old its images are: types that differ in it stand apart.
+        last = show(observed_at) if state == "unknown" else ""
+        same = tuple(sorted((*_identity(row), row["missing_since"] is not None) for row in images))
+        groups[region_id, state, tag, last, same] += images
+    return [_image_grid(group, show) for _, group in sorted(groups.items(), key=lambda item: item[0][:2])]
 
 
 def _identity(row: Row) -> tuple[str, ...]:
@@ -114,29 +115,38 @@ def _identity(row: Row) -> tuple[str, ...]:
     return tuple(row[name] or "" for name in names)
 
 
-def _image_grid(region_id: str, tag: str, types: Sequence[str], images: Sequence[Row], show: Moment) -> Grid:
-    observed_at, state = images[0]["observed_at"], images[0]["state"]
-    observed = f"observed {show(observed_at)}" if observed_at else "never observed before"
+def _image_grid(rows: Sequence[Row], show: Moment) -> Grid:
+    region_id, tag, state = (rows[0][name] for name in ("region_id", "base_os_tag_filter", "state"))
+    moments = [row["observed_at"] for row in rows if row["observed_at"]]
+    observed = f"observed {show(min(moments))}" if moments else "never observed before"
     if state == "unknown":
-        observed = f"UNKNOWN, last observed {show(observed_at)}" if observed_at else "UNKNOWN, never observed before"
+        observed = f"UNKNOWN, last {observed}" if moments else f"UNKNOWN, {observed}"
     of_tag = f" with BaseOsTag {tag}" if tag else ""
-    title = f"{region_id}  {named(types)}{of_tag}  ({observed})"
-    rows = [_image_line(row, show) for row in images if row["image_id"] is not None]
-    return Grid(title, ("since", "image"), rows)
+    types = {row["instance_type"] for row in rows}
+    images: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["image_id"] is not None:
+            images[_identity(row)].append(row)
+    lines = [_image_line(same, show) for same in images.values()]
+    return Grid(f"{region_id}  {named(types)}{of_tag}  ({observed})", ("since", "image"), lines)
 
 
-def _image_line(row: Row, show: Moment) -> tuple[str, ...]:
-    note = f"\nmissing since {show(row['missing_since'])}, not believed yet" if row["missing_since"] else ""
-    return _since(row["available_since"], show, is_baseline=row["from_baseline"]), _image_cell(row) + note
+def _image_line(rows: Sequence[Row], show: Moment) -> tuple[str, ...]:
+    missed = [row["missing_since"] for row in rows if row["missing_since"]]
+    note = f"\nmissing since {show(min(missed))}, not believed yet" if missed else ""
+    moments = [row["available_since"] for row in rows]
+    first, last = min(moments), max(moments)
+    since = show(first) if show(first) == show(last) else f"{show(first)}\nto {show(last)}"
+    return _or_earlier(since, is_baseline=any(row["from_baseline"] for row in rows)), _image_cell(rows[0]) + note
 
 
 def _image_cell(row: Row) -> str:
     return f"{image_name(row)}\n{row['image_id']}" if row["image_id"] else image_name(row)
 
 
-def _since(moment: datetime, show: Moment, *, is_baseline: bool) -> str:
+def _or_earlier(since: str, *, is_baseline: bool) -> str:
     """Return a beginning; what the first observation of a target found may be older than that."""
-    return f"{show(moment)}\nor earlier" if is_baseline else show(moment)
+    return f"{since}\nor earlier" if is_baseline else since
 
 
 SIGNS = {"added": "+", "removed": "-", "changed": "~", "type_added": "+", "type_retired": "-"}
@@ -240,12 +250,12 @@ def _span(rows: Sequence[Row], show: Moment) -> tuple[str, str]:
     first = min(rows, key=lambda row: row["valid_from"])
     ends = [row["valid_to"] for row in rows if row["valid_to"]]
     until = show(max(ends)) if ends else "still available"
-    return _since(first["valid_from"], show, is_baseline=first["from_baseline"]), until
+    return _or_earlier(show(first["valid_from"]), is_baseline=first["from_baseline"]), until
 
 
 def run_grid(rows: Iterable[Row], show: Moment) -> Grid:
     """Return past runs, one a line."""
-    columns = ("run", "started", "seconds", "status", "ok", "failed", "+", "-", "~", "held", "error")
+    columns = ("run", "started", "s", "status", "ok", "failed", "+", "-", "~", "held", "error")
     lines = [
         (
             str(row["run_id"]),

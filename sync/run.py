@@ -4,11 +4,12 @@ Lease → plan → fetch → diff → record, with one thread that writes and ma
 open while a request is out, and one failing target or region never stops the others.
 """
 
+import functools
 import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -225,6 +226,7 @@ class _Run:
         self._clock = clock
         self._keys = ImageKeys()
         self._regions: dict[str, RegionRun] = {}
+        self._undiscovered: set[str] = set()
         self._failures: list[Failure] = []
         self._statuses: list[RunStatus] = []
         self._counts = Counts()
@@ -302,8 +304,9 @@ class _Run:
     def _step(self) -> None:
         """Take what has been answered since the last step; the body of the run's loop."""
         self._take(self._answered())
-        for region_id in [name for name, region in self._regions.items() if region.is_answered]:
-            self._finish_region(self._regions.pop(region_id))
+        if not self._undiscovered:
+            for region_id in [name for name, region in self._regions.items() if region.is_answered]:
+                self._finish_region(self._regions.pop(region_id))
         self._report_progress()
 
     def _answered(self) -> list[tuple[Key, Answered]]:
@@ -339,13 +342,9 @@ class _Run:
 
     def _open_regions(self, region_ids: Sequence[str]) -> None:
         plan = RegionPlan(self._settings, self._request.restriction, rules_of(self._settings))
-        if self._request.restriction.covers_everything and not self._failures:
-            self._leave_unplanned_regions(region_ids)
         started_at = self._clock()
         if self._recorder:
             self._recorder.open_regions(region_ids, started_at)
-        self._seen_types: set[str] = set()
-        self._planned_types: set[str] = set()
         self._undiscovered = set(region_ids)
         for region_id in region_ids:
             self._regions[region_id] = RegionRun(self._find_region(region_id), plan, started_at)
@@ -361,7 +360,7 @@ class _Run:
         with self._database.reading() as connection:
             return find_region(connection, region_id)
 
-    def _leave_unplanned_regions(self, region_ids: Sequence[str]) -> None:
+    def _leave_unplanned_regions(self, region_ids: Collection[str]) -> None:
         """Open gaps for the targets of regions that the configuration no longer names."""
         for region_id in self._known_region_ids():
             if region_id in region_ids:
@@ -379,21 +378,27 @@ class _Run:
         name = region.region_id
         self._calls.submit(name, name, lambda: self._client.fetch_instance_types(name), urgent=True)
 
-    def _ask_images(self, target: Target, *, is_urgent: bool = False) -> None:
-        self._calls.submit(target.region_id, target, lambda: self._client.fetch_images(target), urgent=is_urgent)
+    def _ask_images(self, region: RegionRun, targets: Iterable[Target], *, is_urgent: bool = False) -> None:
+        fetch = self._client.fetch_images
+        calls = [(target, functools.partial(fetch, target)) for target in targets]
+        self._calls.submit_all(region.region_id, calls, urgent=is_urgent)
 
     def _ask_targets(self, region: RegionRun) -> None:
-        for target in region.plan_targets():
-            self._ask_images(target)
-        self._seen_types |= region.seen_types
-        self._planned_types |= {target.instance_type for target in region.planned}
+        self._ask_images(region, region.plan_targets())
         self._undiscovered.discard(region.region_id)
-        is_unsure = region.discovery_failure is not None or any(not f.instance_type for f in self._failures)
-        if is_unsure:
-            self._undiscovered.add("")
         if not self._undiscovered:
-            check_patterns(self._settings, self._seen_types)
-            check_restricted_types(self._request.restriction, self._planned_types)
+            self._end_discovery()
+
+    def _end_discovery(self) -> None:
+        """Check what only all regions together can tell; nothing of the history was written before."""
+        regions = self._regions.values()
+        is_sure = not self._failures and not any(region.discovery_failure for region in regions)
+        if is_sure:
+            check_patterns(self._settings, {name for region in regions for name in region.seen_types})
+            planned = {target.instance_type for region in regions for target in region.planned}
+            check_restricted_types(self._request.restriction, planned)
+        if self._request.restriction.covers_everything and not self._failures:
+            self._leave_unplanned_regions(self._regions)
 
     # --- answers
 
@@ -404,10 +409,9 @@ class _Run:
                 self._take_listing(self._regions[key], outcome)
             elif isinstance(outcome, CallError):
                 self._take_failure(key, outcome)
-            else:
+            elif self._regions[key.region_id].needs_stored(key, outcome.value):
                 received_at = self._clock.place(outcome.received_at)
-                if self._regions[key.region_id].needs_stored(key, outcome.value):
-                    unsettled[key.region_id].append((key, outcome.value, received_at))
+                unsettled[key.region_id].append((key, outcome.value, received_at))
         for region_id, answers in unsettled.items():
             self._compare(self._regions[region_id], answers)
 
@@ -429,9 +433,12 @@ class _Run:
     def _compare(self, region: RegionRun, answers: Sequence[tuple[Target, frozenset[Image], datetime]]) -> None:
         new = [target for target, _, _ in answers if not region.has_answer(target)]
         stored = self._find_stored(new, region.known.targets)
-        for target, images, received_at in answers:
-            if region.take_images(target, images, received_at, stored.get(target)):
-                self._ask_images(target, is_urgent=True)
+        doubtful = [
+            target
+            for target, images, received_at in answers
+            if region.take_images(target, images, received_at, stored.get(target))
+        ]
+        self._ask_images(region, doubtful, is_urgent=True)
 
     def _find_stored(self, targets: Iterable[Target], known: Mapping[Target, KnownTarget]) -> dict[Target, Stored]:
         ids = {known[target].id: target for target in targets if target in known}
@@ -472,10 +479,10 @@ class _Run:
         _log_region(region, status, counts, self._recorder.run_id if self._recorder else None)
 
     def _count_open_pairs(self, region: RegionRun) -> int:
-        if self._database is None or not region.may_exceed_limit:
+        if self._database is None or not region.decisive_pair_count:
             return 0
         with self._database.reading() as connection:
-            return count_open_pairs(connection, region.region_id)
+            return count_open_pairs(connection, region.region_id, region.decisive_pair_count)
 
     def _heartbeat(self) -> None:
         """Renew the lease when it is due; a database that is away for less than the lease lasts is survived."""

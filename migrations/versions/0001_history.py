@@ -75,7 +75,7 @@ VIEWS = {
     """,
     "target_status": """
         SELECT t.region_id, t.instance_type, t.base_os_tag AS base_os_tag_filter, t.first_observed_at,
-               CASE WHEN t.first_observed_at IS NULL THEN NULL
+               CASE WHEN t.asked_at IS NULL THEN t.observed_at
                     WHEN g.gap_from IS NOT NULL THEN g.gap_from
                     WHEN t.retired_at = {open} AND r.started_at > t.observed_at THEN r.started_at
                     ELSE t.observed_at END AS last_observed_at,
@@ -155,6 +155,7 @@ def _create_inventory() -> None:
         Column("base_os_tag", ExactText(128), nullable=False),
         Column("first_observed_at", UtcTimestamp),
         Column("observed_at", UtcTimestamp),
+        Column("asked_at", UtcTimestamp),
         Column("retired_at", UtcTimestamp, nullable=False),
         Column("image_digest", ExactText(64), nullable=False),
         PrimaryKeyConstraint("id", name="pk_target"),

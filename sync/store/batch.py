@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BindParameter, Connection, bindparam
+from sqlalchemy import Connection, bindparam
 
 from sync.errors import DatabaseError
 from sync.inventory import (
     IMAGE_FIELDS,
     OPEN,
+    ChangeKind,
     Failure,
     Image,
     KnownTarget,
@@ -170,30 +171,32 @@ class Batch:
         known = [entry for entry in self._updates if entry.target in self._known]
         one = sa.update(target).where(target.c.id == bindparam("key"))
         observed_at = bindparam("moment", type_=target.c.observed_at.type)
-        digest: BindParameter[str] = bindparam("digest")
-        observed = one.values(
-            observed_at=observed_at,
-            first_observed_at=sa.func.coalesce(target.c.first_observed_at, observed_at),
-            image_digest=digest,
-            retired_at=OPEN,
-        )
-        retired = one.values(observed_at=observed_at, image_digest=digest, retired_at=bindparam("until"))
-        self._execute(observed, [self._target_row(entry) for entry in known if entry.is_observed])
-        self._execute(retired, [self._target_row(entry) for entry in known if entry.retired_at])
+        seen = {"observed_at": observed_at, "asked_at": bindparam("asked"), "image_digest": bindparam("digest")}
+        first = sa.func.coalesce(target.c.first_observed_at, observed_at)
+        observed = [self._target_row(entry) for entry in known if entry.is_observed]
+        self._execute(one.values(**seen, first_observed_at=first, retired_at=OPEN), observed)
+        retired = [self._target_row(entry) | {"until": entry.retired_at} for entry in known if entry.retired_at]
+        self._execute(one.values(**seen, retired_at=bindparam("until")), retired)
         decided = [
             self._target_row(entry)
             for entry in known
             if entry.image_digest and not entry.is_observed and not entry.retired_at
         ]
-        self._execute(one.values(image_digest=digest, observed_at=observed_at), decided)
+        self._execute(one.values(**seen), decided)
+        # A type that returns but cannot be observed is unknown: what was seen before it went says nothing about now.
+        returned = [{"key": self._ids[entry.target]} for entry in known if entry.failure and self._returns(entry)]
+        self._execute(one.values(asked_at=None, retired_at=OPEN), returned)
+
+    def _returns(self, entry: TargetUpdate) -> bool:
+        return self._known[entry.target].is_retired and any(c.kind is ChangeKind.TYPE_ADDED for c in entry.changes)
 
     def _target_row(self, entry: TargetUpdate) -> Row:
         known = self._known[entry.target]
         return {
             "key": known.id,
             "moment": entry.moment if entry.is_observed else known.last_good_at,
+            "asked": (entry.asked_at or entry.moment) if entry.is_observed else known.last_asked_at,
             "digest": entry.image_digest or known.image_digest,
-            **({"until": entry.retired_at} if entry.retired_at else {}),
         }
 
     def _write_gaps(self) -> None:
@@ -234,7 +237,7 @@ class Batch:
 
     def _last_good_at(self, entry: TargetUpdate) -> datetime | None:
         known = self._known.get(entry.target)
-        return known.last_good_at if known else None
+        return None if known is None or known.is_retired else known.last_good_at
 
 
 def _new_target_row(entry: TargetUpdate) -> Row:
@@ -245,6 +248,7 @@ def _new_target_row(entry: TargetUpdate) -> Row:
         "base_os_tag": entry.target.base_os_tag,
         "first_observed_at": observed_at,
         "observed_at": observed_at,
+        "asked_at": observed_at and (entry.asked_at or observed_at),
         "retired_at": OPEN,
         "image_digest": entry.image_digest or NO_IMAGES,
     }

@@ -16,6 +16,7 @@ from sync.inventory import IMAGE_FIELDS, OPEN, HeldRemoval, Image, KnownTarget, 
 from sync.store.schema import (
     WHOLE_TYPE,
     availability,
+    change,
     coverage_gap,
     held_removal,
     image,
@@ -118,9 +119,9 @@ def _targets_of_region(connection: Connection, region_id: str, *, has_held: Iter
     gap = coverage_gap
     is_open = and_(gap.c.target_id == target.c.id, gap.c.gap_to == OPEN)
     columns = (target.c.id, target.c.instance_type, target.c.base_os_tag, target.c.image_digest)
-    times = (target.c.first_observed_at, target.c.observed_at)
+    times = (target.c.first_observed_at, target.c.observed_at, target.c.asked_at)
     query = (
-        select(*columns, *times, target.c.retired_at != OPEN, gap.c.gap_from, gap.c.error_code)
+        select(*columns, *times, gap.c.gap_from, target.c.retired_at != OPEN, gap.c.error_code)
         .select_from(target.outerjoin(gap, is_open))
         .where(target.c.region_id == region_id)
     )
@@ -129,11 +130,13 @@ def _targets_of_region(connection: Connection, region_id: str, *, has_held: Iter
     found = {}
     # By position and at once: each of a run's many thousands of targets passes here.
     for row in connection.execute(query).all():
-        key, instance_type, base_os_tag, digest, first_observed_at, observed_at, is_retired, gap_from, gap_code = row
+        key, instance_type, base_os_tag, digest, first_observed_at, observed_at, asked_at, gap_from, *state = row
         entry = Target(region_id, instance_type, base_os_tag)
-        last_good_at = _last_good_at(observed_at, complete_at, gap_from)
-        has = key in held_ids
-        found[entry] = KnownTarget(key, entry, digest, first_observed_at, last_good_at, bool(is_retired), gap_code, has)
+        last_good_at = _last_good_at(asked_at and observed_at, complete_at, gap_from)
+        # The start of a region run comes before its answers anyway; only a written observation has a time after them.
+        last_asked_at = asked_at if last_good_at == observed_at else last_good_at
+        times_of = (first_observed_at, last_good_at, last_asked_at)
+        found[entry] = KnownTarget(key, entry, digest, *times_of, bool(state[0]), state[1], key in held_ids)
     return found
 
 
@@ -249,7 +252,8 @@ def find_latest_moment(connection: Connection) -> datetime | None:
             run.c.finished_at,
             region_run.c.started_at,
             region_run.c.finished_at,
-            target.c.observed_at,
+            target.c.first_observed_at,
+            change.c.recorded_at,
         )
     ]
     return max((moment for moment in moments if moment is not None), default=None)

@@ -43,6 +43,9 @@ target = Table(
     Column("first_observed_at", UtcTimestamp),
     # The observation that last wrote this row; later ones that found nothing new are in region_run.
     Column("observed_at", UtcTimestamp),
+    # The start of the region run that made that observation: the last moment known to be before its answers.
+    # NULL until the target is observed, and again when its type returns and is not observed yet.
+    Column("asked_at", UtcTimestamp),
     Column("retired_at", UtcTimestamp, nullable=False),
     Column("image_digest", ExactText(64), nullable=False),
     UniqueConstraint("region_id", "instance_type", "base_os_tag"),

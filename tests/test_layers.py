@@ -1,0 +1,54 @@
+"""Calls go down the layers: the contract that pyproject.toml states and sync/__init__.py draws."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+import sync
+
+CHECKOUT = Path(__file__).parents[1]
+PURE = ("diff", "plan", "region", "render", "report", "moments")
+
+
+def modules_of(path: Path) -> set[str]:
+    """Return the modules that a file imports, at the top or later."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def test_no_module_imports_upwards_or_sideways(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    code = lint_imports(config_filename="pyproject.toml", no_cache=True)
+    assert code == 0, capsys.readouterr().out
+
+
+def test_the_map_of_the_package_names_every_module() -> None:
+    text = sync.__doc__ or ""
+    parts = {path.stem for path in (CHECKOUT / "sync").glob("*.py")} - {"__init__"}
+    parts |= {path.parent.name for path in (CHECKOUT / "sync").glob("*/__init__.py")}
+    assert sorted(name for name in parts if name not in text) == []
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_what_decides_touches_no_database_and_no_network(name: str) -> None:
+    outside = {module.partition(".")[0] for module in modules_of(CHECKOUT / "sync" / f"{name}.py")}
+    assert outside.isdisjoint({"sqlalchemy", "requests", "socket", "urllib3", "alembic", "sqlite3", "os", "time"})
+
+
+def test_every_failure_is_caught_by_name() -> None:
+    broad = [
+        f"{path.name}:{node.lineno}"
+        for path in (CHECKOUT / "sync").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) == "Exception")
+    ]
+    assert broad == []
