@@ -143,9 +143,7 @@ class RegionRun:
         """Return the types that patterns choose from: the listed and held ones, or the known ones after a failure."""
         if self._listed is None:
             return frozenset(entry.instance_type for entry, known in self.known.targets.items() if not known.is_retired)
-        # A run that asks less retires nothing, so it goes on asking what the listing misses.
-        kept = self._verdict.held.keys() if self.plan.restriction.covers_whole_regions else self.known.listed_types
-        return self._listed | kept
+        return self._listed | self._verdict.held.keys()
 
     def _new_types(self) -> frozenset[str]:
         """Return the types that this run lists for the first time, or again after they were retired."""
