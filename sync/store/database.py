@@ -139,9 +139,18 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA foreign_keys=ON")
     if connection.execute("PRAGMA query_only").fetchone() == (0,):
-        connection.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(connection)
     # In WAL mode NORMAL cannot corrupt the file; only a power cut may lose the last commits, which a run repeats.
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        # The switch does not wait for others. Who holds the file now switches it too, and the mode stays with the file.
+        if "locked" not in str(error):
+            raise
 
 
 def _begin_sqlite(connection: Connection) -> None:
