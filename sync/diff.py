@@ -127,22 +127,23 @@ def judge_region(comparisons: Iterable[Comparison], open_pair_count: int, rules:
 def _delta_of(comparison: Comparison, rules: RemovalRules) -> _Delta:
     if comparison.is_first:
         return _Delta(comparison)
-    delta = _Delta(comparison, replaced=_replaced_in(comparison, rules))
-    for image in comparison.missing - delta.replaced.keys():
+    missing = comparison.missing
+    delta = _Delta(comparison, replaced=_replaced_in(comparison, missing, rules))
+    for image in missing - delta.replaced.keys():
         missed = comparison.missed(image)
         is_candidate = rules.is_confirmed(missed) and not comparison.is_pending_retirement
         (delta.candidates if is_candidate else delta.unconfirmed)[image] = missed
     return delta
 
 
-def _replaced_in(comparison: Comparison, rules: RemovalRules) -> dict[Image, Image]:
+def _replaced_in(comparison: Comparison, missing: frozenset[Image], rules: RemovalRules) -> dict[Image, Image]:
     """Pair images that are confirmed missing since this observation with new ones of the same ImageId."""
     new_ones: dict[str, list[Image]] = defaultdict(list)
     for image in sorted(comparison.observation.images - comparison.stored.keys(), reverse=True):
         if image.image_id:
             new_ones[image.image_id].append(image)
     replaced = {}
-    for image in sorted(comparison.missing - comparison.held.keys()):
+    for image in sorted(missing - comparison.held.keys()):
         if new_ones[image.image_id] and rules.is_confirmed(comparison.missed(image)):
             replaced[image] = new_ones[image.image_id].pop()
     return replaced
@@ -162,7 +163,7 @@ def _update_of(delta: _Delta, rules: RemovalRules, *, is_over_limit: bool) -> Ta
         observed_at,
         is_observed=True,
         asked_at=comparison.observation.asked_at,
-        opened=sorted(opened),
+        opened=opened,
         closed=closed,
         changes=_changes_of(delta, removed, opened),
         held=held,

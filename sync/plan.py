@@ -55,8 +55,9 @@ def is_wanted(instance_type: str, settings: Settings) -> bool:
     """Return whether a listed instance type belongs to the plan by a pattern; ``*`` is none that is listed."""
     if instance_type == ALL_TYPES or _is_excluded(instance_type, settings):
         return False
-    patterns = ["*" if entry == DISCOVER else entry for entry in settings.instance_types]
-    return _matches_any(instance_type, [entry for entry in patterns if is_glob(entry)])
+    if DISCOVER in settings.instance_types:
+        return True
+    return _matches_any(instance_type, [entry for entry in settings.instance_types if is_glob(entry)])
 
 
 def planned_types(listed: Iterable[str], settings: Settings) -> list[str]:

@@ -47,7 +47,9 @@ class UtcTimestamp(TypeDecorator[datetime]):
         """Return an aware UTC time."""
         if value is None:
             return None
-        moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return datetime.fromisoformat(f"{value}+00:00")
+        moment: datetime = value
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

@@ -177,18 +177,9 @@ class RegionPass:
         return sorted((self.region_id, name, tag) for name in types for tag in ("", *self.settings.base_os_tags))
 
     def _types_known(self) -> set[str]:
-        """Return what to ask when discovery failed: all known types but those the plan had left out already."""
-        targets = self.model.targets
-        return {
-            key[1]
-            for key in self.model.known(self.region_id)
-            if key[1] != "*"
-            and targets[key].retired is None
-            and (key[1] in self.state.listed or not self._is_left(targets[key]))
-        }
-
-    def _is_left(self, state: TargetState) -> bool:
-        return state.gap is not None and state.gap.code == NOT_PLANNED
+        """Return what patterns choose from when discovery failed: all known types, even those that had been left."""
+        living = {key[1] for key in self.model.known(self.region_id) if self.model.targets[key].retired is None}
+        return living - {"*"}
 
     def _types_added(self, asked: Iterable[Key]) -> frozenset[str]:
         if self.listed is None or not self.state.was_listed:

@@ -242,3 +242,16 @@ def test_a_type_that_is_asked_by_its_exact_name_no_longer_waits_for_discovery(ju
     judge.values |= {"instance_types": ("t.1",), "removal_limit_count": 20}
     judge.run(rows("a"))
     assert (judge.kinds(), judge.offered()) == (["removed"], rows("a"))
+
+
+def test_a_type_was_last_seen_by_the_last_listing_that_had_it_also_while_it_was_asked_by_name(judge: Judge) -> None:
+    judge.run(rows("a"))
+    assert judge.bench.client is not None
+    listed_at = judge.bench.client.listings["r"][-1].true_until
+    judge.announce("t.2")
+    judge.values["instance_types"] = ("t.1", "t.2*")
+    judge.run(rows("a"))
+    judge.values["instance_types"] = ("discover",)
+    judge.run(FAULT)
+    (change,) = judge.view("image_changes")
+    assert (change["kind"], change["last_seen_at"] <= listed_at) == ("type_retired", True)
