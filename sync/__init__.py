@@ -6,6 +6,8 @@ A map, from the words at the bottom to the program at the top; each layer import
     __main__        python -m sync
     cli             commands, options, exit codes
     demo  preview   the demo's story; what a run would ask
+    session         what a command works with: settings, database, client, signals
+    terminal        how a command speaks: rows, tables, progress
     report          how a run is told: one object, one screen
     accept  run     accepting held removals by hand; one run, start to end: the only file that knows the order
     region          one region of a run: what was answered, and what to write about it (pure)

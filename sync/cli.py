@@ -5,27 +5,28 @@ Everything beyond click is imported inside the commands, so that ``--help`` answ
 
 import functools
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from sync.errors import ConfigError, ExitCode, SyncError
+from sync.session import (
+    filter_of,
+    moment_of,
+    note_interrupts,
+    open_client,
+    open_database,
+    open_history,
+    open_settings,
+)
+from sync.terminal import data_text, draw_progress, print_rows, say, time_format_of
 
 if TYPE_CHECKING:
-    from threading import Event
-
-    from rich.table import Table
-
     from sync.config import Settings
-    from sync.ehpc.fetch import Client
-    from sync.render import Grid
     from sync.run import RunRequest, RunResult
     from sync.store.database import Database
-    from sync.store.history import Filter
 
 Command = Callable[..., Any]
 
@@ -135,9 +136,9 @@ def run(regions: Sequence[str], types: Sequence[str], form: str | None, **flags:
     from sync.plan import Restriction
     from sync.run import RunRequest
 
-    settings = _settings(is_verbose=flags["is_verbose"])
+    settings = open_settings(is_verbose=flags["is_verbose"])
     request = RunRequest("command", Restriction(tuple(regions), tuple(types)), flags["is_dry"])
-    with _database(settings) as database:
+    with open_database(settings) as database:
         result = _made_run(settings, database, request)
         click.echo(_run_text(result, form, settings, database))
     return result.exit_code
@@ -147,7 +148,7 @@ def _made_run(settings: "Settings", database: "Database", request: "RunRequest")
     from sync.run import check_regions, run_once
 
     check_regions(settings)
-    with _client(settings) as client, _interrupt() as interrupt, _progress() as on_progress:
+    with open_client(settings) as client, note_interrupts() as interrupt, draw_progress() as on_progress:
         return run_once(settings, database, client, request, interrupt=interrupt, on_progress=on_progress)
 
 
@@ -156,7 +157,7 @@ def _run_text(result: "RunResult", form: str | None, settings: "Settings", datab
     from sync.store.history import list_run_changes
 
     if form not in {None, "table"}:
-        return _data([run_row(result)], tuple(run_row(result)), form, is_one=True)
+        return data_text([run_row(result)], tuple(run_row(result)), form, is_one=True)
     changes = []
     if result.run_id is not None:
         with database.reading() as connection:
@@ -218,7 +219,7 @@ def simulate(port: int, regions: Sequence[str], every_s: float | None, **options
     """
     from sync.simulator.serve import serve
 
-    with _interrupt() as interrupt:
+    with note_interrupts() as interrupt:
         serve(port, regions, interrupt, click.echo, every_s=every_s, **options)
     return ExitCode.OK
 
@@ -243,18 +244,18 @@ def images(moment: str, regions: Sequence[str], types: Sequence[str], images: Se
     from sync.store.history import columns_of, find_first_observation, list_images_at
     from sync.store.schema import available_images
 
-    with _history() as (settings, connection):
-        at = _moment(moment, settings)
-        rows = list_images_at(connection, at, _filter(connection, regions, types, images))
+    with open_history() as (settings, connection):
+        at = moment_of(moment, settings)
+        rows = list_images_at(connection, at, filter_of(connection, regions, types, images))
         first = find_first_observation(connection)
     columns = columns_of(available_images, "state", "observed_at")
-    _print(rows, columns, form, lambda: image_grids(rows, _show(settings)), settings)
+    print_rows(rows, columns, form, lambda: image_grids(rows, time_format_of(settings)), settings)
     if first is None:
-        _note("nothing has been observed yet")
+        say("nothing has been observed yet")
     elif at < first:
-        _note(f"nothing was observed at that time; the first observation is of {_show(settings)(first)}")
+        say(f"nothing was observed at that time; the first observation is of {time_format_of(settings)(first)}")
     elif not rows:
-        _note("no image matches; what was asked is known to have none at that time")
+        say("no image matches; what was asked is known to have none at that time")
 
 
 @cli.command(short_help="Show what was added, removed or changed.")
@@ -282,16 +283,16 @@ def changes(since: str | None, until: str | None, form: str | None, **wanted: Se
     from sync.store.history import columns_of, list_changes
     from sync.store.schema import image_changes
 
-    with _history() as (settings, connection):
-        start = None if since is None else _moment(since, settings)
-        end = None if until is None else _moment(until, settings)
+    with open_history() as (settings, connection):
+        start = None if since is None else moment_of(since, settings)
+        end = None if until is None else moment_of(until, settings)
         if start and end and end <= start:
             raise ConfigError(f"--until {until} is not after --since {since}; exchange them")
-        chosen = _filter(connection, wanted["regions"], wanted["types"], wanted["images"], wanted["kinds"])
+        chosen = filter_of(connection, wanted["regions"], wanted["types"], wanted["images"], wanted["kinds"])
         rows = list_changes(connection, chosen, since=start, until=end)
-    _print(rows, columns_of(image_changes), form, lambda: [change_grid(rows, _show(settings))], settings)
+    print_rows(rows, columns_of(image_changes), form, lambda: [change_grid(rows, time_format_of(settings))], settings)
     if not rows:
-        _note("no change matches")
+        say("no change matches")
 
 
 @cli.command(short_help="Show the life line of an image or an instance type.")
@@ -308,14 +309,14 @@ def history(regions: Sequence[str], types: Sequence[str], images: Sequence[str],
 
     if not types and not images:
         raise ConfigError("history needs --image or --instance-type: a life line of something")
-    with _history() as (settings, connection):
-        rows = list_intervals(connection, _filter(connection, regions, types, images))
+    with open_history() as (settings, connection):
+        rows = list_intervals(connection, filter_of(connection, regions, types, images))
         run_times = find_run_times(connection)
     grids = image_life_grids if images else type_life_grids
-    show = _show(settings)
-    _print(rows, columns_of(image_history), form, lambda: grids(rows, show, run_times.run_start_of), settings)
+    show = time_format_of(settings)
+    print_rows(rows, columns_of(image_history), form, lambda: grids(rows, show, run_times.run_start_of), settings)
     if not rows:
-        _note("no image matches")
+        say("no image matches")
 
 
 @cli.command()
@@ -328,11 +329,11 @@ def runs(limit: int, form: str | None) -> None:
     from sync.store.history import columns_of, list_runs
     from sync.store.schema import sync_runs
 
-    with _history() as (settings, connection):
+    with open_history() as (settings, connection):
         rows = list_runs(connection, limit)
-    _print(rows, columns_of(sync_runs), form, lambda: [run_grid(rows, _show(settings))], settings)
+    print_rows(rows, columns_of(sync_runs), form, lambda: [run_grid(rows, time_format_of(settings))], settings)
     if not rows:
-        _note(f"no run has been made yet; run: {PROGRAM} run")
+        say(f"no run has been made yet; run: {PROGRAM} run")
 
 
 # --- decisions
@@ -353,22 +354,22 @@ def accept_removals(regions: Sequence[str], form: str | None, *, is_sure: bool) 
     from sync.render import held_grid
     from sync.store.history import list_held
 
-    with _history() as (settings, connection):
+    with open_history() as (settings, connection):
         held = list_held(connection, tuple(regions))
     rows = [row for _, _, row in held]
     columns = tuple(rows[0]) if rows else ()
-    _print(rows, columns, form, lambda: [held_grid(rows, _show(settings))], settings)
+    print_rows(rows, columns, form, lambda: [held_grid(rows, time_format_of(settings))], settings)
     if not held:
-        _note("no removals are held")
+        say("no removals are held")
         return
     if not is_sure and not _is_agreed(f"Accept these {len(held)} removals?"):
-        _note(f"nothing was accepted; to accept: {PROGRAM} accept-removals --yes")
+        say(f"nothing was accepted; to accept: {PROGRAM} accept-removals --yes")
         return
-    with _database(settings) as database:
+    with open_database(settings) as database:
         done = accept(database, [(target, image) for target, image, _ in held])
-    _note(f"accepted as run {done.run_id}: {done.removed_count} removals, {done.retired_count} retired instance types")
+    say(f"accepted as run {done.run_id}: {done.removed_count} removals, {done.retired_count} retired instance types")
     if done.vanished_count:
-        _note(f"{done.vanished_count} were no longer held when they were to be written, and stay as they are")
+        say(f"{done.vanished_count} were no longer held when they were to be written, and stay as they are")
 
 
 def _is_agreed(question: str) -> bool:
@@ -389,11 +390,11 @@ def plan(regions: Sequence[str], types: Sequence[str], form: str | None) -> Exit
     from sync.preview import PLAN_COLUMNS, plan_grid, preview
     from sync.run import check_regions
 
-    settings = _settings()
+    settings = open_settings()
     check_regions(settings)
-    with _client(settings) as client, _database(settings) as database:
+    with open_client(settings) as client, open_database(settings) as database:
         rows = preview(settings, database, client, Restriction(tuple(regions), tuple(types)))
-    _print(rows, PLAN_COLUMNS, form, lambda: [plan_grid(rows)], settings)
+    print_rows(rows, PLAN_COLUMNS, form, lambda: [plan_grid(rows)], settings)
     return ExitCode.PARTIAL if any(row["error"] for row in rows) else ExitCode.OK
 
 
@@ -409,224 +410,12 @@ def upgrade() -> None:
     from sync.store.database import head_revision
     from sync.store.lease import Lease
 
-    settings = _settings()
-    with _database(settings) as database:
+    settings = open_settings()
+    with open_database(settings) as database:
         lease = Lease(database)
         lease.acquire()
         lease.release()
         click.echo(f"{database.label} has the tables of this version (schema {head_revision()})")
-
-
-# --- what the commands share
-
-
-def _settings(*, is_verbose: bool = False) -> "Settings":
-    from sync.config import load_settings
-    from sync.logs import configure_logging
-
-    chosen = click.get_current_context().find_root().ensure_object(dict)
-    settings = load_settings(chosen.get("config"), chosen.get("overrides", {}))
-    configure_logging(settings.log_format, is_verbose=is_verbose)
-    return settings
-
-
-@contextmanager
-def _database(settings: "Settings") -> "Iterator[Database]":
-    from sync.store.database import Database
-
-    database = Database(settings.database_url)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-@contextmanager
-def _history() -> Iterator[tuple["Settings", Any]]:
-    """Give the settings and a connection to a history that can be read."""
-    from sync.store.database import require_history
-
-    settings = _settings()
-    with _database(settings) as database:
-        require_history(database)
-        with database.reading() as connection:
-            yield settings, connection
-
-
-@contextmanager
-def _client(settings: "Settings") -> "Iterator[Client]":
-    """Give a client with the credentials of the official chain, which must be there."""
-    from sync.ehpc.credentials import Credential, official_chain
-    from sync.ehpc.fetch import Client, ClientSettings
-    from sync.inventory import utc_now
-    from sync.logs import hide
-
-    chain = official_chain()
-
-    class _Hidden:
-        """The chain, with every secret it gives kept out of the logs."""
-
-        def __call__(self) -> Credential:
-            credential = chain()
-            hide(credential.access_key_secret, credential.security_token)
-            return credential
-
-        def refresh(self) -> None:
-            chain.refresh()
-
-    names = ("endpoint", "workers", "calls_per_second", "connect_timeout_s", "read_timeout_s", "max_attempts")
-    with Client(ClientSettings(**{name: getattr(settings, name) for name in names}), _Hidden(), now=utc_now) as client:
-        _Hidden()()
-        yield client
-
-
-@contextmanager
-def _interrupt() -> "Iterator[Event]":
-    """Give an event that the first SIGINT or SIGTERM sets; the second one ends the program at once."""
-    import threading
-
-    event = threading.Event()
-    earlier: dict[int, Any] = {}
-
-    def note(_: int, __: object) -> None:
-        event.set()
-        restore()
-
-    def restore() -> None:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        earlier[number] = signal.signal(number, note)
-    try:
-        yield event
-    finally:
-        restore()
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Any], None]]:
-    """Give a function that draws a bar with counts and rate; it draws nothing without a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("asking"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("asking", total=None, rate="")
-
-        def draw(progress: Any) -> None:
-            speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} targets/s" if speed else ""
-            bar.update(task, completed=progress.done_count, total=progress.asked_count or None, rate=rate)
-
-        yield draw
-
-
-def _filter(
-    connection: Any, regions: Sequence[str], types: Sequence[str], images: Sequence[str], kinds: Sequence[str] = ()
-) -> "Filter":
-    """Return the filter of the options; a name that the history does not know is an error with the nearest ones."""
-    from sync.store.history import Filter, find_image_names, find_known_names
-
-    known_regions, known_types = find_known_names(connection)
-    _check_names("--region", regions, known_regions)
-    _check_names("--instance-type", types, known_types)
-    if images:
-        _check_names("--image", images, find_image_names(connection))
-    return Filter(tuple(regions), tuple(types), tuple(images), tuple(kinds))
-
-
-def _check_names(option: str, names: Sequence[str], known: frozenset[str]) -> None:
-    import difflib
-
-    for name in names:
-        if name in known or "*" in name or "?" in name:
-            continue
-        nearest = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
-        hint = f"the nearest are {', '.join(nearest)}" if nearest else f"it knows {len(known)} others"
-        raise ConfigError(f"{option} {name}: the history does not know it; {hint}")
-
-
-def _moment(text: str, settings: "Settings") -> Any:
-    from sync.inventory import utc_now
-    from sync.moments import parse_moment
-
-    now = utc_now()
-    moment = parse_moment(text, now, settings.zone)
-    if moment > now:
-        raise ConfigError(f"{text!r} is in the future; the history ends now")
-    return moment
-
-
-def _show(settings: "Settings") -> Callable[[Any], str]:
-    from sync.moments import format_moment
-
-    return functools.partial(format_moment, zone=settings.zone)
-
-
-def _print(
-    rows: Sequence[Any],
-    columns: Sequence[str],
-    form: str | None,
-    grids: "Callable[[], list[Grid]]",
-    settings: "Settings",
-) -> None:
-    form = form or ("table" if sys.stdout.isatty() else "jsonl")
-    if form != "table":
-        text = _data(rows, columns, form)
-        if text:
-            click.echo(text)
-        return
-    _print_grids(grids())
-    if rows:
-        click.echo(f"times in {settings.timezone}")
-
-
-def _data(rows: Sequence[Any], columns: Sequence[str], form: str | None, *, is_one: bool = False) -> str:
-    from sync.render import render_rows, to_jsonl
-
-    if is_one and form == "json":
-        return to_jsonl(rows)
-    return render_rows(rows, columns, form or "jsonl")
-
-
-def _print_grids(grids: "Sequence[Grid]") -> None:
-    from rich.console import Console
-
-    console = Console(soft_wrap=False, highlight=False)
-    # Captured, because rich itself ends the process with 1 when the reader closes the pipe (`| head`).
-    with console.capture() as captured:
-        for grid in grids:
-            if grid.title:
-                console.print(grid.title, style="bold", markup=False)
-            if grid.rows:
-                console.print(_table(grid), markup=False)
-            console.print()
-    click.echo(captured.get(), nl=False)
-
-
-def _table(grid: "Grid") -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in grid.columns:
-        table.add_column(column, no_wrap=column not in grid.wrapping, overflow="fold")
-    for row in grid.rows:
-        table.add_row(*row)
-    return table
-
-
-def _note(text: str) -> None:
-    click.echo(text, err=True)
 
 
 # --- the program
@@ -643,7 +432,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         _fail_usage(error)
     except click.Abort:
-        _note("interrupted")
+        say("interrupted")
         sys.exit(ExitCode.FAILED)
     except SyncError as error:
         _fail(str(error), error.exit_code)
@@ -661,7 +450,7 @@ def _report_bug(kind: type[BaseException], error: BaseException, trace: object) 
     text = redact("".join(traceback.format_exception(kind, error, error.__traceback__)))
     with tempfile.NamedTemporaryFile("w", prefix="ehpc-image-sync-", suffix=".txt", delete=False) as file:
         file.write(text)
-    _note(f"{PROGRAM}: internal error, please report it with the file {file.name}: {redact(repr(error))}")
+    say(f"{PROGRAM}: internal error, please report it with the file {file.name}: {redact(repr(error))}")
 
 
 def _fail_usage(error: click.ClickException) -> NoReturn:

@@ -64,7 +64,7 @@ def _known_types(database: Database, region_id: str) -> frozenset[str]:
         return frozenset()
     with database.reading() as connection:
         has_tables = schema_revision(connection) is not None
-        return find_region(connection, region_id).listed_types if has_tables else frozenset()
+        return frozenset(find_region(connection, region_id).listed_types if has_tables else ())
 
 
 def _row(region_id: str, types: Sequence[str], settings: Settings, error: str) -> dict[str, Any]:

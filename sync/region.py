@@ -35,6 +35,7 @@ from sync.inventory import (
 )
 from sync.plan import Restriction, exact_names, is_wanted, needs_discovery, planned_types, targets_of
 from sync.store.known import KnownRegion
+from sync.store.record import ListingUpdate
 
 NOT_PLANNED = "plan.not_planned"
 
@@ -113,7 +114,7 @@ class RegionRun:
     def seen_types(self) -> frozenset[str]:
         """Return every instance type that this region lists or has ever been asked about."""
         known = {entry.instance_type for entry in self.known.targets}
-        return frozenset(known) | self.known.listed_types | (self._listed or frozenset())
+        return frozenset(known) | self.known.listed_types.keys() | (self._listed or frozenset())
 
     @property
     def retired_targets(self) -> list[Target]:
@@ -133,10 +134,9 @@ class RegionRun:
 
     def _missed_types(self) -> dict[str, HeldRemoval]:
         return {
-            name: missed_again(
-                self.known.held_types.get(name), self._listed_at, self._listing_answers, self.known.last_listed_at
-            )
-            for name in self.known.listed_types - (self._listed or frozenset())
+            name: missed_again(self.known.held_types.get(name), self._listed_at, self._listing_answers, last_listed_at)
+            for name, last_listed_at in self.known.listed_types.items()
+            if name not in (self._listed or ())
         }
 
     def _candidate_types(self) -> frozenset[str]:
@@ -152,7 +152,7 @@ class RegionRun:
             for entry, known in self.known.targets.items()
             if not known.is_retired and known.first_observed_at is not None
         }
-        fresh = (self._listed or frozenset()) - self.known.listed_types - observed
+        fresh = (self._listed or frozenset()) - self.known.listed_types.keys() - observed
         return frozenset(entry.instance_type for entry in self.asked if entry.instance_type in fresh) - frozenset(
             exact_names(self.plan.settings)
         )
@@ -278,28 +278,29 @@ class RegionRun:
         self._mark_held_types(updates)
         return [updates[entry] for entry in sorted(updates)]
 
-    def newly_listed(self, updates: Iterable[TargetUpdate]) -> frozenset[str]:
-        """Return the types to remember as listed that no ``type_added`` of the updates remembers."""
-        if self._listed is None or not self.plan.restriction.covers_whole_regions:
-            return frozenset()
+    def listing_update(self, updates: Iterable[TargetUpdate]) -> ListingUpdate:
+        """Return what to note of this run's listing beside what the targets' updates note of it."""
+        if self._listed is None or not self._judges_types:
+            return ListingUpdate()
         written = {
             update.target.instance_type
             for update in updates
             for change in update.changes
             if change.kind is ChangeKind.TYPE_ADDED
         }
-        return self._listed - self.known.listed_types - written
+        missed = self.known.listed_types.keys() - self._listed - self._verdict.retired.keys()
+        return ListingUpdate(
+            listed=dict.fromkeys(self._listed - self.known.listed_types.keys() - written, self._listed_at),
+            unlisted=self.unlisted_types(),
+            missed={name: self.known.listed_types[name] for name in missed - self.known.missed_types},
+            found=self._listed & self.known.missed_types,
+        )
 
     def unlisted_types(self) -> frozenset[str]:
         """Return the types to forget as listed: those whose absence is believed."""
         if not self.plan.restriction.covers_whole_regions:
             return frozenset()
         return frozenset(self._verdict.retired)
-
-    @property
-    def listed_at(self) -> datetime:
-        """Return when discovery answered."""
-        return self._listed_at
 
     @property
     def types_listed(self) -> int | None:

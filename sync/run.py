@@ -58,7 +58,7 @@ from sync.store.known import (
     find_region_ids,
 )
 from sync.store.lease import HEARTBEAT_S, LEASE_S, Lease
-from sync.store.record import ListingUpdate, Recorder
+from sync.store.record import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -356,7 +356,7 @@ class _Run:
 
     def _find_region(self, region_id: str) -> KnownRegion:
         if self._database is None:
-            return KnownRegion(region_id, {}, frozenset(), {}, None)
+            return KnownRegion(region_id, {}, {}, frozenset(), {}, None)
         with self._database.reading() as connection:
             return find_region(connection, region_id)
 
@@ -469,7 +469,7 @@ class _Run:
                 is_complete=region.is_complete,
                 types_listed=region.types_listed,
                 error=_first_cause(failures),
-                listing=ListingUpdate(region.newly_listed(updates), region.unlisted_types(), region.listed_at),
+                listing=region.listing_update(updates),
             )
         self._counts += counts
         self._baseline_count += region.baseline_count(updates)

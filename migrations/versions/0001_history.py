@@ -177,6 +177,7 @@ def _create_inventory() -> None:
         Column("region_id", ExactText(64), nullable=False),
         Column("instance_type", ExactText(128), nullable=False),
         Column("first_listed_at", UtcTimestamp, nullable=False),
+        Column("last_listed_at", UtcTimestamp),
         PrimaryKeyConstraint("region_id", "instance_type", name="pk_listed_type"),
     )
 

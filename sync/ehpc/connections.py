@@ -167,6 +167,12 @@ class Adapter(HTTPAdapter):
         response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
         return response
 
+    def close(self) -> None:
+        """Close the idle connections; urllib3 2 leaves those of a pool that is only forgotten to the collector."""
+        for pool in self._pools.values():
+            pool.close()
+        super().close()
+
     def cut(self) -> None:
         """End every exchange on every connection."""
         self._live.cut()

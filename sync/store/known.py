@@ -44,8 +44,10 @@ class KnownRegion:
 
     region_id: str
     targets: dict[Target, KnownTarget]
-    listed_types: frozenset[str]
-    """Every type that discovery has listed and that is not retired; empty before the first listing."""
+    listed_types: dict[str, datetime]
+    """Every type that discovery has listed and that is not retired, with the last moment it is known to be listed."""
+    missed_types: frozenset[str]
+    """Those of them that the last listing missed."""
     held_types: dict[str, HeldRemoval]
     """Types that discovery no longer lists but whose retirement is not believed yet."""
     last_listed_at: datetime | None
@@ -105,13 +107,17 @@ def find_region(connection: Connection, region_id: str) -> KnownRegion:
     held = _held_of_region(connection, region_id)
     targets = _targets_of_region(connection, region_id, has_held=held.keys())
     base_targets = {known.id: entry for entry, known in targets.items()}
-    listed = select(listed_type.c.instance_type).where(listed_type.c.region_id == region_id)
+    last_listed_at = _last_run_at(connection, region_id, is_listed=True)
+    columns = (listed_type.c.instance_type, listed_type.c.first_listed_at, listed_type.c.last_listed_at)
+    listed = connection.execute(select(*columns).where(listed_type.c.region_id == region_id)).all()
     return KnownRegion(
         region_id,
         targets,
-        frozenset(connection.execute(listed).scalars()),
+        # A run that asked less may have listed a type for the first time since the last whole one.
+        {name: last or max(first, last_listed_at or first) for name, first, last in listed},
+        frozenset(name for name, _, last in listed if last),
         {base_targets[key].instance_type: row for key, row in held.items() if row is not None},
-        _last_run_at(connection, region_id, is_listed=True),
+        last_listed_at,
     )
 
 

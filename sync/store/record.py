@@ -1,11 +1,11 @@
 """The only writer of the history: each transaction is guarded by the lease and holds whole targets."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import groupby
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, bindparam, delete, insert, update
 
 from sync.inventory import ChangeKind, Clock, Counts, KnownTarget, RunStatus, Target, TargetUpdate
 from sync.store.batch import MESSAGE_LENGTH, Batch
@@ -19,11 +19,16 @@ FLUSH_TARGETS = 500  # one commit per target is several times slower; beyond 500
 
 @dataclass(frozen=True, slots=True)
 class ListingUpdate:
-    """Instance types that discovery lists from now on, or no longer, beside what the target updates say."""
+    """What a run's discovery changes in what is known of a region's listing; nothing where it decided nothing."""
 
-    listed: Iterable[str] = ()
-    unlisted: Iterable[str] = ()
-    listed_at: datetime | None = None
+    listed: Mapping[str, datetime] = field(default_factory=dict)
+    """Types listed for the first time, with when."""
+    unlisted: Collection[str] = ()
+    """Types that are believed gone."""
+    missed: Mapping[str, datetime] = field(default_factory=dict)
+    """Types that were listed until now and are missed but not believed gone, with the last listing that had them."""
+    found: Collection[str] = ()
+    """Types that an earlier listing missed and this one has again."""
 
 
 class Recorder:
@@ -100,7 +105,8 @@ class Recorder:
         with self._database.writing() as connection:
             self._lease.guard(connection)
             _delete_listed(connection, region_id, listing.unlisted)
-            _insert_listed(connection, region_id, dict.fromkeys(listing.listed, listing.listed_at))
+            _insert_listed(connection, region_id, listing.listed)
+            _note_missed(connection, region_id, {**listing.missed, **dict.fromkeys(listing.found)})
             this_one = (region_run.c.run_id == self.run_id, region_run.c.region_id == region_id)
             values = {
                 "finished_at": finished_at,
@@ -146,7 +152,7 @@ def _added_types(entries: Iterable[TargetUpdate]) -> dict[str, datetime]:
     }
 
 
-def _insert_listed(connection: Connection, region_id: str, types: Mapping[str, datetime | None]) -> None:
+def _insert_listed(connection: Connection, region_id: str, types: Mapping[str, datetime]) -> None:
     rows = [
         {"region_id": region_id, "instance_type": name, "first_listed_at": moment}
         for name, moment in sorted(types.items())
@@ -159,3 +165,10 @@ def _delete_listed(connection: Connection, region_id: str, types: Iterable[str])
     for batch in batches_of(sorted(types)):
         gone = (listed_type.c.region_id == region_id, listed_type.c.instance_type.in_(batch))
         connection.execute(delete(listed_type).where(*gone))
+
+
+def _note_missed(connection: Connection, region_id: str, types: Mapping[str, datetime | None]) -> None:
+    one = (listed_type.c.region_id == region_id, listed_type.c.instance_type == bindparam("name"))
+    rows = [{"name": name, "last": last_listed_at} for name, last_listed_at in sorted(types.items())]
+    if rows:
+        connection.execute(update(listed_type).where(*one).values(last_listed_at=bindparam("last")), rows)

@@ -1,5 +1,6 @@
 """The tables as Core objects and the public views' columns; equal to the migrations, which a test asserts."""
 
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
@@ -17,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from sync.inventory import IMAGE_FIELDS
+from sync.inventory import IMAGE_FIELDS, Counts
 from sync.store.types import BigKey, ExactText, UtcTimestamp
 
 NAMING = {
@@ -29,6 +30,11 @@ NAMING = {
 }
 
 metadata = MetaData(naming_convention=NAMING)
+
+
+def _count_columns() -> list[Column[int]]:
+    return [Column(entry.name, Integer, nullable=False, server_default="0") for entry in fields(Counts)]
+
 
 WHOLE_TYPE = 0
 """The image_key of a held removal that concerns the instance type itself and not one image."""
@@ -82,17 +88,7 @@ run = Table(
     Column("finished_at", UtcTimestamp),
     Column("status", ExactText(16), nullable=False),
     Column("trigger", ExactText(32), nullable=False),
-    *(
-        Column(name, Integer, nullable=False, server_default="0")
-        for name in (
-            "targets_ok",
-            "targets_failed",
-            "images_added",
-            "images_removed",
-            "images_changed",
-            "removals_held",
-        )
-    ),
+    *_count_columns(),
     Column("error", ExactText(2000)),
 )
 
@@ -108,17 +104,7 @@ region_run = Table(
     Column("is_complete", Boolean, nullable=False),
     # How many instance types discovery listed; NULL when it was not asked or failed.
     Column("types_listed", Integer),
-    *(
-        Column(name, Integer, nullable=False, server_default="0")
-        for name in (
-            "targets_ok",
-            "targets_failed",
-            "images_added",
-            "images_removed",
-            "images_changed",
-            "removals_held",
-        )
-    ),
+    *_count_columns(),
     Column("error", ExactText(2000)),
     PrimaryKeyConstraint("run_id", "region_id"),
     Index(None, "region_id", "is_complete", "started_at"),
@@ -176,6 +162,8 @@ listed_type = Table(
     Column("region_id", ExactText(64), nullable=False),
     Column("instance_type", ExactText(128), nullable=False),
     Column("first_listed_at", UtcTimestamp, nullable=False),
+    # The last listing that had it, noted when one first misses it; NULL while it is listed.
+    Column("last_listed_at", UtcTimestamp),
     PrimaryKeyConstraint("region_id", "instance_type"),
 )
 

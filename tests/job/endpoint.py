@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Endpoint
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    timeout = 10
+    timeout = 3  # seconds: what a client leaves open must not keep the server's threads for long
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Stay quiet: the log is in ``attempts``."""

@@ -248,10 +248,22 @@ def test_a_type_was_last_seen_by_the_last_listing_that_had_it_also_while_it_was_
     judge.run(rows("a"))
     assert judge.bench.client is not None
     listed_at = judge.bench.client.listings["r"][-1].true_until
-    judge.announce("t.2")
+    judge.announce("t.2", FAULT)
     judge.values["instance_types"] = ("t.1", "t.2*")
     judge.run(rows("a"))
+    judge.announce("t.2")
     judge.values["instance_types"] = ("discover",)
     judge.run(FAULT)
     (change,) = judge.view("image_changes")
     assert (change["kind"], change["last_seen_at"] <= listed_at) == ("type_retired", True)
+
+
+def test_a_type_that_a_restricted_run_added_was_not_last_seen_before_it_was_added(judge: Judge) -> None:
+    judge.announce("t.2")
+    judge.run(FAULT)
+    judge.announce("t.1 t.2")
+    judge.run(rows("a"), only=Restriction((), ("t.1",)))
+    judge.announce("t.2")
+    judge.run(FAULT)
+    added, retired = sorted(judge.view("image_changes"), key=lambda change: change["change_id"])
+    assert retired["last_seen_at"] >= added["detected_at"]

@@ -1,0 +1,145 @@
+"""What a command works with: settings, database, history, client, signals, and the filters of its options.
+
+Everything beyond click is imported when it is needed, so that ``--help`` answers at once.
+"""
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sync.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from threading import Event
+
+    from sync.config import Settings
+    from sync.ehpc.fetch import Client
+    from sync.store.database import Database
+    from sync.store.history import Filter
+
+
+def open_settings(*, is_verbose: bool = False) -> "Settings":
+    """Return the settings of the file, the environment and the options, and let logs follow them."""
+    from sync.config import load_settings
+    from sync.logs import configure_logging
+
+    chosen = click.get_current_context().find_root().ensure_object(dict)
+    settings = load_settings(chosen.get("config"), chosen.get("overrides", {}))
+    configure_logging(settings.log_format, is_verbose=is_verbose)
+    return settings
+
+
+@contextmanager
+def open_database(settings: "Settings") -> "Iterator[Database]":
+    """Give the configured database, and close it afterwards."""
+    from sync.store.database import Database
+
+    database = Database(settings.database_url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def open_history() -> Iterator[tuple["Settings", Any]]:
+    """Give the settings and a connection to a history that can be read."""
+    from sync.store.database import require_history
+
+    settings = open_settings()
+    with open_database(settings) as database:
+        require_history(database)
+        with database.reading() as connection:
+            yield settings, connection
+
+
+@contextmanager
+def open_client(settings: "Settings") -> "Iterator[Client]":
+    """Give a client with the credentials of the official chain, which must be there."""
+    from sync.ehpc.credentials import Credential, official_chain
+    from sync.ehpc.fetch import Client, ClientSettings
+    from sync.inventory import utc_now
+    from sync.logs import hide
+
+    chain = official_chain()
+
+    class _Hidden:
+        """The chain, with every secret it gives kept out of the logs."""
+
+        def __call__(self) -> Credential:
+            credential = chain()
+            hide(credential.access_key_secret, credential.security_token)
+            return credential
+
+        def refresh(self) -> None:
+            chain.refresh()
+
+    names = ("endpoint", "workers", "calls_per_second", "connect_timeout_s", "read_timeout_s", "max_attempts")
+    with Client(ClientSettings(**{name: getattr(settings, name) for name in names}), _Hidden(), now=utc_now) as client:
+        _Hidden()()
+        yield client
+
+
+@contextmanager
+def note_interrupts() -> "Iterator[Event]":
+    """Give an event that the first SIGINT or SIGTERM sets; the second one ends the program at once."""
+    import threading
+
+    event = threading.Event()
+    earlier: dict[int, Any] = {}
+
+    def note(_: int, __: object) -> None:
+        event.set()
+        restore()
+
+    def restore() -> None:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        earlier[number] = signal.signal(number, note)
+    try:
+        yield event
+    finally:
+        restore()
+
+
+def filter_of(
+    connection: Any, regions: Sequence[str], types: Sequence[str], images: Sequence[str], kinds: Sequence[str] = ()
+) -> "Filter":
+    """Return the filter of the options; a name that the history does not know is an error with the nearest ones."""
+    from sync.store.history import Filter, find_image_names, find_known_names
+
+    known_regions, known_types = find_known_names(connection)
+    _check_names("--region", regions, known_regions)
+    _check_names("--instance-type", types, known_types)
+    if images:
+        _check_names("--image", images, find_image_names(connection))
+    return Filter(tuple(regions), tuple(types), tuple(images), tuple(kinds))
+
+
+def _check_names(option: str, names: Sequence[str], known: frozenset[str]) -> None:
+    import difflib
+
+    for name in names:
+        if name in known or "*" in name or "?" in name:
+            continue
+        nearest = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
+        hint = f"the nearest are {', '.join(nearest)}" if nearest else f"it knows {len(known)} others"
+        raise ConfigError(f"{option} {name}: the history does not know it; {hint}")
+
+
+def moment_of(text: str, settings: "Settings") -> "datetime":
+    """Return the time that an option means; one in the future is an error."""
+    from sync.inventory import utc_now
+    from sync.moments import parse_moment
+
+    now = utc_now()
+    moment = parse_moment(text, now, settings.zone)
+    if moment > now:
+        raise ConfigError(f"{text!r} is in the future; the history ends now")
+    return moment

@@ -1,0 +1,111 @@
+"""How a command speaks: rows in the asked format and progress on a terminal; answers to stdout, the rest to stderr.
+
+Everything beyond click is imported when it is needed, so that ``--help`` answers at once.
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sync.config import Settings
+    from sync.render import Grid
+
+
+@contextmanager
+def draw_progress() -> Iterator[Callable[[Any], None]]:
+    """Give a function that draws a bar with counts and rate; it draws nothing without a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("asking"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("asking", total=None, rate="")
+
+        def draw(progress: Any) -> None:
+            speed = bar.tasks[0].speed
+            rate = f"{speed:.1f} targets/s" if speed else ""
+            bar.update(task, completed=progress.done_count, total=progress.asked_count or None, rate=rate)
+
+        yield draw
+
+
+def time_format_of(settings: "Settings") -> Callable[[Any], str]:
+    """Return the function that shows a time in the configured zone."""
+    from sync.moments import format_moment
+
+    return functools.partial(format_moment, zone=settings.zone)
+
+
+def print_rows(
+    rows: Sequence[Any],
+    columns: Sequence[str],
+    form: str | None,
+    grids: "Callable[[], list[Grid]]",
+    settings: "Settings",
+) -> None:
+    """Print rows in a format: tables from ``grids``, which group and shorten; the others give every row and column."""
+    form = form or ("table" if sys.stdout.isatty() else "jsonl")
+    if form != "table":
+        text = data_text(rows, columns, form)
+        if text:
+            click.echo(text)
+        return
+    _print_grids(grids())
+    if rows:
+        click.echo(f"times in {settings.timezone}")
+
+
+def data_text(rows: Sequence[Any], columns: Sequence[str], form: str | None, *, is_one: bool = False) -> str:
+    """Return rows as data; ``is_one`` makes JSON of a single row an object."""
+    from sync.render import render_rows, to_jsonl
+
+    if is_one and form == "json":
+        return to_jsonl(rows)
+    return render_rows(rows, columns, form or "jsonl")
+
+
+def _print_grids(grids: "Sequence[Grid]") -> None:
+    from rich.console import Console
+
+    console = Console(soft_wrap=False, highlight=False)
+    # Captured, because rich itself ends the process with 1 when the reader closes the pipe (`| head`).
+    with console.capture() as captured:
+        for grid in grids:
+            if grid.title:
+                console.print(grid.title, style="bold", markup=False)
+            if grid.rows:
+                console.print(_table(grid), markup=False)
+            console.print()
+    click.echo(captured.get(), nl=False)
+
+
+def _table(grid: "Grid") -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in grid.columns:
+        table.add_column(column, no_wrap=column not in grid.wrapping, overflow="fold")
+    for row in grid.rows:
+        table.add_row(*row)
+    return table
+
+
+def say(text: str) -> None:
+    """Print a sentence that is no answer to stderr."""
+    click.echo(text, err=True)
