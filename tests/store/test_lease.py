@@ -1,6 +1,7 @@
 """The lease: one of many gets it, on the database's clock, and a stalled owner can never write again."""
 
 import contextlib
+import re
 import subprocess
 import sys
 import threading
@@ -167,6 +168,37 @@ def test_an_expired_lease_is_taken_over_with_a_higher_token(database: Database) 
     expire_lease(database)
     successor.acquire()
     assert row_of(database)[:2] == (successor.owner, 2)
+
+
+KILLED_OWNER = """
+import os, signal, sys
+from sync.store.database import Database
+from sync.store.lease import Lease
+Lease(Database(sys.argv[1])).acquire()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_lease_of_a_process_that_was_killed_on_this_machine_is_free_at_once(
+    database_url: str, database: Database
+) -> None:
+    subprocess.run([sys.executable, "-c", KILLED_OWNER, database_url], cwd=REPOSITORY, check=False)
+    assert remaining_of(database) > timedelta(seconds=30)
+    successor = Lease(database)
+    successor.acquire()
+    assert row_of(database)[:2] == (successor.owner, 2)
+
+
+@pytest.mark.parametrize("change", ["the process lives", "another machine"])
+def test_the_lease_of_a_process_that_may_live_is_not_taken(database: Database, change: str) -> None:
+    Lease(database).acquire()
+    owner = row_of(database)[0] or ""
+    dead = re.sub(r" process \d+ ", f" process {2**22 + 1} ", owner)  # beyond the largest process id of Linux
+    other = re.sub(r"\([0-9a-f]{8}-", "(0123abcd-", dead)
+    with database.writing() as connection:
+        connection.execute(update(lease).values(owner=owner if change == "the process lives" else other))
+    with pytest.raises(LeaseTakenError):
+        Lease(database).acquire()
 
 
 WRITES: dict[str, Callable[[Writer], object]] = {
