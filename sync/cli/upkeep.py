@@ -1,0 +1,90 @@
+"""Commands that look after things: accept-removals, plan, db.
+
+Everything beyond click is imported inside the commands, so that ``--help`` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from sync.cli.options import PROGRAM, format_option, region_option, stored_options, type_option
+from sync.errors import ExitCode
+from sync.session import open_client, open_database, open_history, open_settings
+from sync.terminal import print_rows, say, time_format_of
+
+
+@click.command("accept-removals", short_help="Show the held removals, and accept them.")
+@region_option
+@click.option("--yes", "is_sure", is_flag=True, help="Accept without asking.")
+@format_option
+@stored_options
+def accept_removals(regions: Sequence[str], form: str | None, *, is_sure: bool) -> None:
+    """Show the held removals, and accept them: say that they are real.
+
+    They are dated to the first observation that missed the image. Without --yes and without a terminal it only
+    shows them.
+    """
+    from sync.accept import accept_removals as accept
+    from sync.render import held_grid
+    from sync.store.history import list_held
+
+    with open_history() as (settings, connection):
+        held = list_held(connection, tuple(regions))
+    rows = [row for _, _, row in held]
+    columns = tuple(rows[0]) if rows else ()
+    print_rows(rows, columns, form, lambda: [held_grid(rows, time_format_of(settings))], settings)
+    if not held:
+        say("no removals are held")
+        return
+    if not is_sure and not _is_agreed(f"Accept these {len(held)} removals?"):
+        say(f"nothing was accepted; to accept: {PROGRAM} accept-removals --yes")
+        return
+    with open_database(settings) as database:
+        done = accept(database, [(target, image) for target, image, _ in held])
+    say(f"accepted as run {done.run_id}: {done.removed_count} removals, {done.retired_count} retired instance types")
+    if done.vanished_count:
+        say(f"{done.vanished_count} were no longer held when they were to be written, and stay as they are")
+
+
+def _is_agreed(question: str) -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and click.confirm(question, err=True)
+
+
+@click.command(short_help="Show what a run would ask, and how long it would take.")
+@region_option
+@type_option
+@format_option
+@stored_options
+def plan(regions: Sequence[str], types: Sequence[str], form: str | None) -> ExitCode:
+    """Show what a run would ask, with its number of calls and shortest duration; asks only for instance types."""
+    from sync.plan import Restriction
+    from sync.preview import PLAN_COLUMNS, plan_grid, preview
+    from sync.run import check_regions
+
+    settings = open_settings()
+    check_regions(settings)
+    with open_client(settings) as client, open_database(settings) as database:
+        rows = preview(settings, database, client, Restriction(tuple(regions), tuple(types)))
+    print_rows(rows, PLAN_COLUMNS, form, lambda: [plan_grid(rows)], settings)
+    return ExitCode.PARTIAL if any(row["error"] for row in rows) else ExitCode.OK
+
+
+@click.group()
+def db() -> None:
+    """Look after the database."""
+
+
+@db.command()
+@stored_options
+def upgrade() -> None:
+    """Bring the tables to this version; `run` does so by itself."""
+    from sync.store.database import head_revision
+    from sync.store.lease import Lease
+
+    settings = open_settings()
+    with open_database(settings) as database:
+        lease = Lease(database)
+        lease.acquire()
+        lease.release()
+        click.echo(f"{database.label} has the tables of this version (schema {head_revision()})")
