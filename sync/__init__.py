@@ -21,6 +21,7 @@ A map, from the words at the bottom to the program at the top; each layer import
     moments         times as people type and read them (pure)
     ------------------------------------------------------------------------------------------------------------
     config  logs    settings from file, environment and flags; logging with redaction
+    ticks           schedules and spans of time as people configure them (pure)
     inventory       the words of the domain as frozen values
     errors          the error tree and the exit codes
 

@@ -2,16 +2,23 @@
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from sync.errors import ConfigError
+from sync.inventory import utc_now
+from sync.ticks import GOOD_EXPRESSION, Schedule, parse_schedule, parse_span
 
 DEFAULT_FILE = "ehpc-image-sync.toml"
 ENVIRONMENT_PREFIX = "EHPC_SYNC_"
@@ -26,6 +33,21 @@ def _as_tuple(value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
+
+def _as_urls(value: Any) -> Any:
+    """Split a text where a next URL begins: commas may stand inside a URL too."""
+    if isinstance(value, str):
+        return tuple(
+            part.strip(", \t\n") for part in re.split(r"[,\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", value) if part.strip()
+        )
+    return value
+
+
+SECRET_KEYS = frozenset({"database_url", "notify_urls", "ping_url"})
+"""Keys whose values may hold passwords or tokens and are never shown."""
+
+STALE_INTERVALS = 3
+"""How many of the schedule's intervals may pass without an observation until data are stale."""
 
 Names = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=128)], ...], BeforeValidator(_as_tuple)]
 
@@ -61,6 +83,25 @@ class Settings(BaseModel):
     )
     schedule: str = Field("*/30 * * * *", description="crontab expression, or every 15m")
     timezone: str = Field("UTC", description="time zone of the schedule, and of times typed and shown")
+    schedule_jitter_s: float = Field(
+        5, ge=0, le=3600, description="the daemon begins up to so many seconds late, at random"
+    )
+    stale_after: str | None = Field(
+        None, description="age from which data are stale, such as 90m or 2d; without it 3 intervals of the schedule"
+    )
+    notify_urls: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_urls)] = Field(
+        (), description="Apprise URLs of the channels that hear of changes and trouble"
+    )
+    notify_failures_after: int = Field(
+        3, ge=1, le=1000, description="runs in a row that must fail until channels hear of it"
+    )
+    notify_template_dir: str | None = Field(None, description="folder of templates that replace those of messages")
+    ping_url: str | None = Field(
+        None, description="dead man's switch: asked at start (/start), end, and failure (/fail)"
+    )
+    http_listen: str | None = Field(
+        None, description="address on which the daemon serves /healthz and /metrics, such as 127.0.0.1:9321"
+    )
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="text on a terminal and json elsewhere, or always one"
     )
@@ -79,10 +120,72 @@ class Settings(BaseModel):
     def _no_repetition(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name.strip() for name in names))
 
+    @field_validator("stale_after")
+    @classmethod
+    def _is_span(cls, text: str | None) -> str | None:
+        if text is not None and not parse_span(text):
+            raise ValueError(f"{text!r} has no length")
+        return text
+
+    @field_validator("ping_url")
+    @classmethod
+    def _is_web_address(cls, url: str | None) -> str | None:
+        if url is not None and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
+            raise ValueError("it is not a web address; write for example https://hc-ping.com/your-uuid")
+        return url
+
+    @field_validator("http_listen")
+    @classmethod
+    def _is_address(cls, text: str | None) -> str | None:
+        if text is not None:
+            _address_of(text)
+        return text
+
+    @model_validator(mode="after")
+    def _is_schedule(self) -> "Settings":
+        try:
+            parse_schedule(self.schedule, self.zone)
+        except ValueError as error:
+            good = parse_schedule(GOOD_EXPRESSION, self.zone)
+            times = ", ".join(format(tick.astimezone(self.zone), "%H:%M") for tick in next_ticks(good, utc_now()))
+            hint = f"a good one is '{GOOD_EXPRESSION}', whose next three times are {times} {self.timezone}"
+            raise ValueError(f"schedule: {error}; {hint}") from None
+        return self
+
     @property
     def zone(self) -> ZoneInfo:
         """Return the time zone of times that are typed or shown."""
         return ZoneInfo(self.timezone)
+
+    @cached_property
+    def due(self) -> Schedule:
+        """Return when runs are due."""
+        return parse_schedule(self.schedule, self.zone)
+
+    def stale_span(self, now: datetime) -> timedelta:
+        """Return the age from which data are stale."""
+        if self.stale_after:
+            return parse_span(self.stale_after)
+        return STALE_INTERVALS * self.due.longest_interval(now)
+
+    @property
+    def listen_address(self) -> tuple[str, int] | None:
+        """Return host and port of the daemon's HTTP server; None where there is none."""
+        return _address_of(self.http_listen) if self.http_listen else None
+
+
+def next_ticks(schedule: Schedule, now: datetime, count: int = 3) -> list[datetime]:
+    """Return the next ticks of a schedule, as sentences about it show them."""
+    return list(islice(schedule.ticks_after(now), count))
+
+
+def _address_of(text: str) -> tuple[str, int]:
+    """Return host and port; a port alone is one on loopback."""
+    host, _, port = text.strip().rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} is not an address; write for example 127.0.0.1:9321, or 0.0.0.0:9321 for all")
+    return host, int(port)
 
 
 KEYS: Mapping[str, FieldInfo] = Settings.model_fields
@@ -163,9 +266,11 @@ def _refuse_unknown_keys(found: Mapping[str, object], source: str) -> None:
 
 def _sentence(error: ValidationError, source: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
-    key = str(first["loc"][0])
     reason = str(first["msg"]).removeprefix("Value error, ")
-    shown = "" if key == "database_url" else f", not {first['input']!r}"
-    if first["type"] == "value_error":
-        shown = ""
+    if not first["loc"]:  # what only all keys together can tell names its key itself
+        key, _, reason = reason.partition(": ")
+    else:
+        key = str(first["loc"][0])
+    is_hidden = key in SECRET_KEYS or first["type"] == "value_error"
+    shown = "" if is_hidden else f", not {first['input']!r}"
     return f"{source.get(key, 'the configuration')}: {key}: {reason[:1].lower()}{reason[1:]}{shown}"

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 def open_settings(*, is_verbose: bool = False) -> "Settings":
     """Return the settings of the file, the environment and the options, and let logs follow them."""
     from sync.config import load_settings
-    from sync.logs import configure_logging
+    from sync.logs import configure_logging, hide
 
     chosen = click.get_current_context().find_root().ensure_object(dict)
     settings = load_settings(chosen.get("config"), chosen.get("overrides", {}))
+    hide(*settings.notify_urls, settings.ping_url or "")
     configure_logging(settings.log_format, is_verbose=is_verbose)
     return settings
 
