@@ -48,6 +48,12 @@ class LeaseLostError(SyncError):
     """This run stalled for longer than its lease lasts and another run has taken over; it must not write."""
 
 
+class RunNotDueError(SyncError):
+    """Only a due run was asked for, and the schedule's tick has been served; nothing was written, nothing is wrong."""
+
+    exit_code = ExitCode.OK
+
+
 class RunInterruptedError(SyncError):
     """The run was asked to stop before it had ended; whole targets stay written, the next run does the rest."""
 

@@ -18,6 +18,9 @@ ALL_TYPES = "*"
 OPEN = datetime(9999, 12, 31, tzinfo=UTC)
 """The end of what has not ended; one value instead of NULL, so that a key can hold it."""
 
+NOT_PLANNED = "plan.not_planned"
+"""The code of the gap of a target that the configuration no longer asks for."""
+
 Clock = Callable[[], datetime]
 
 

@@ -20,6 +20,7 @@ from sync.diff import (
 )
 from sync.errors import CallError
 from sync.inventory import (
+    NOT_PLANNED,
     Change,
     ChangeKind,
     Counts,
@@ -36,8 +37,6 @@ from sync.inventory import (
 from sync.plan import Restriction, exact_names, is_wanted, needs_discovery, planned_types, targets_of
 from sync.store.known import KnownRegion
 from sync.store.record import ListingUpdate
-
-NOT_PLANNED = "plan.not_planned"
 
 Stored = tuple[Mapping[Image, datetime], Mapping[Image | None, HeldRemoval]]
 """The open intervals' images with their beginnings, and the held removals, of one target."""

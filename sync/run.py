@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
 from sync.config import ALL_REGIONS, Settings
 from sync.diff import RemovalRules
 from sync.ehpc.fetch import Answer, Client
@@ -25,9 +27,11 @@ from sync.errors import (
     ExitCode,
     LeaseLostError,
     RunInterruptedError,
+    RunNotDueError,
     SyncError,
 )
 from sync.inventory import (
+    NOT_PLANNED,
     Clock,
     Counts,
     Failure,
@@ -45,7 +49,7 @@ from sync.plan import (
     check_restriction,
     needs_discovery,
 )
-from sync.region import NOT_PLANNED, RegionPlan, RegionRun, Stored, not_planned_update
+from sync.region import RegionPlan, RegionRun, Stored, not_planned_update
 from sync.store.database import Database, require_history, schema_revision
 from sync.store.known import (
     ImageKeys,
@@ -56,8 +60,9 @@ from sync.store.known import (
     find_open_intervals,
     find_region,
     find_region_ids,
+    find_run_of_tick,
 )
-from sync.store.lease import HEARTBEAT_S, LEASE_S, Lease
+from sync.store.lease import Lease
 from sync.store.record import Recorder
 
 logger = logging.getLogger(__name__)
@@ -77,6 +82,10 @@ class RunRequest:
     trigger: str = "command"
     restriction: Restriction = field(default_factory=Restriction)
     is_dry: bool = False
+    scheduled_at: datetime | None = None
+    """The schedule's tick that the run serves; None for a run that asks less than everything."""
+    only_if_due: bool = False
+    """Make no run where that tick has one already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +157,7 @@ def run_once(
     Raises:
         ConfigError: the configuration asks for nothing that exists; nothing was written but the run's row.
         LeaseTakenError: another run is under way; nothing was written.
+        RunNotDueError: the request asks only for a due run, and the tick has one; nothing was written.
         DatabaseError: the database did not take the result; whole targets only are written.
         RunInterruptedError: ``interrupt`` was set; whole targets only are written.
     """
@@ -158,12 +168,21 @@ def run_once(
     lease.acquire()
     try:
         with database.reading() as connection:
+            if request.only_if_due and request.scheduled_at:
+                _require_due(connection, request.scheduled_at)
             clock = HistoryClock(find_latest_moment(connection), now)
         _warn_of_lag(clock)
         run = _Run(settings, database, client, request, interrupt, on_progress, clock)
         return run.record(lease)
     finally:
         _release(lease)
+
+
+def _require_due(connection: Connection, scheduled_at: datetime) -> None:
+    """Check under the lease that nobody has served the tick; runs that failed or were interrupted have not."""
+    served = find_run_of_tick(connection, scheduled_at)
+    if served is not None:
+        raise RunNotDueError(f"run {served} has served the tick of {scheduled_at:%Y-%m-%d %H:%M:%S} UTC; none is due")
 
 
 def _dry_run(
@@ -201,7 +220,7 @@ def _release(lease: Lease) -> None:
     try:
         lease.release()
     except DatabaseError as error:
-        logger.warning("the lease could not be given back, it ends by itself within %d s: %s", LEASE_S, error)
+        logger.warning("the lease could not be given back, it ends by itself within %d s: %s", lease.duration_s, error)
 
 
 class _Run:
@@ -245,7 +264,7 @@ class _Run:
             raise ConfigError("a run needs a database")
         self._lease = lease
         self._recorder = Recorder(self._database, lease, self._keys, self._clock)
-        run_id = self._recorder.open_run(self._request.trigger, self._started_at)
+        run_id = self._recorder.open_run(self._request.trigger, self._started_at, self._request.scheduled_at)
         logger.info("run %d started", run_id, extra={"run_id": run_id})
         try:
             self._make()
@@ -487,12 +506,12 @@ class _Run:
     def _heartbeat(self) -> None:
         """Renew the lease when it is due; a database that is away for less than the lease lasts is survived."""
         elapsed_s = time.monotonic() - self._renewed_at
-        if self._lease is None or elapsed_s < HEARTBEAT_S:
+        if self._lease is None or elapsed_s < self._lease.heartbeat_s:
             return
         try:
             self._lease.renew()
         except DatabaseError:
-            if elapsed_s > LEASE_S:
+            if elapsed_s > self._lease.duration_s:
                 raise
             logger.warning("the lease could not be renewed; trying again")
             return

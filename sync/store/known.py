@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Dialect, and_, exists, func, select, true, type_coerce
 from sqlalchemy.types import NullType
 
-from sync.inventory import IMAGE_FIELDS, OPEN, HeldRemoval, Image, KnownTarget, Target
+from sync.inventory import IMAGE_FIELDS, OPEN, HeldRemoval, Image, KnownTarget, RunStatus, Target
 from sync.store.schema import (
     WHOLE_TYPE,
     availability,
@@ -263,3 +263,10 @@ def find_latest_moment(connection: Connection) -> datetime | None:
         )
     ]
     return max((moment for moment in moments if moment is not None), default=None)
+
+
+def find_run_of_tick(connection: Connection, scheduled_at: datetime) -> int | None:
+    """Return the run that has served a tick of the schedule; None where it failed, was interrupted or never began."""
+    served = (RunStatus.OK, RunStatus.PARTIAL, RunStatus.HELD)
+    query = select(func.max(run.c.id)).where(run.c.scheduled_at == scheduled_at, run.c.status.in_(served))
+    return connection.execute(query).scalar()

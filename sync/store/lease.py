@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import uuid
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from sync.errors import DatabaseError, LeaseLostError, LeaseTakenError
 from sync.inventory import OPEN
 from sync.store.database import Database, head_revision, migrate, schema_revision
 from sync.store.schema import lease
-from sync.store.types import UtcTimestamp
+from sync.store.types import MYSQL_FAMILY, UtcTimestamp
 
 LEASE_S = 60  # a dead owner blocks others for at most this long
 HEARTBEAT_S = 15  # three renewals may fail before the lease is lost
-NAME = "run"
+RUN = "run"
+TELL = "tell"  # of telling the notification channels, so that no two processes tell the same
 
 _NOW = {
     "sqlite": ("strftime('%Y-%m-%d %H:%M:%f', 'now')", "strftime('%Y-%m-%d %H:%M:%f', 'now', '+{} seconds')"),
@@ -29,15 +31,23 @@ _NOW = {
 
 
 class Lease:
-    """The right to write, held by at most one process; all times are the database's own."""
+    """The right to write, held by at most one process; all times are the database's own.
 
-    def __init__(self, database: Database) -> None:
+    Attributes:
+        owner: the holder as others read it: machine and process.
+        duration_s, heartbeat_s: for how long it is held without a renewal, and how often it is to be renewed.
+    """
+
+    def __init__(self, database: Database, name: str = RUN) -> None:
         self._database = database
+        self._name = name
+        self.duration_s = LEASE_S
+        self.heartbeat_s = HEARTBEAT_S
         self.owner = f"{socket.gethostname()} process {os.getpid()} ({_process_scope()}-{uuid.uuid4().hex[:8]})"
         self._token: int | None = None
         now, later = _NOW[database.dialect_name]
         self._now: ColumnElement[datetime] = literal_column(now, UtcTimestamp)
-        self._later: ColumnElement[datetime] = literal_column(later.format(LEASE_S), UtcTimestamp)
+        self._later: ColumnElement[datetime] = literal_column(later.format(self.duration_s), UtcTimestamp)
 
     def acquire(self) -> None:
         """Take the lease, and under it bring the tables to this program's schema.
@@ -50,8 +60,7 @@ class Lease:
             revision = schema_revision(connection)
         if revision is None:
             self._create_table()
-        self._insert_row()
-        self._take()
+        self.take()
         if revision != head_revision():
             try:
                 with self._database.writing() as connection:
@@ -60,8 +69,17 @@ class Lease:
                 self.release()
                 raise
 
+    def take(self) -> None:
+        """Take the lease where the tables are there already.
+
+        Raises:
+            LeaseTakenError: another process holds it.
+        """
+        self._insert_row()
+        self._take()
+
     def renew(self) -> None:
-        """Hold the lease for another 60 seconds.
+        """Hold the lease for as long again.
 
         Raises:
             LeaseLostError: another process has taken over.
@@ -75,7 +93,7 @@ class Lease:
         Raises:
             LeaseLostError: another process has taken over; the transaction must be rolled back.
         """
-        mine = (lease.c.name == NAME, lease.c.owner == self.owner, lease.c.token == self._token)
+        mine = (lease.c.name == self._name, lease.c.owner == self.owner, lease.c.token == self._token)
         if connection.execute(update(lease).where(*mine).values(expires_at=self._later)).rowcount != 1:
             raise LeaseLostError(
                 "this run stalled for longer than its lease and another run took over; nothing more was written"
@@ -83,7 +101,7 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease back at once; does nothing where it is lost already."""
-        mine = (lease.c.name == NAME, lease.c.owner == self.owner, lease.c.token == self._token)
+        mine = (lease.c.name == self._name, lease.c.owner == self.owner, lease.c.token == self._token)
         with self._database.writing() as connection:
             connection.execute(update(lease).where(*mine).values(owner=None, expires_at=self._now))
 
@@ -101,15 +119,15 @@ class Lease:
     def _take(self) -> None:
         with self._database.writing() as connection:
             free = or_(lease.c.owner.is_(None), lease.c.expires_at <= self._now)
-            taken = update(lease).where(lease.c.name == NAME, free)
+            taken = update(lease).where(lease.c.name == self._name, free)
             values = {"owner": self.owner, "token": lease.c.token + 1, "expires_at": self._later}
             is_mine = connection.execute(taken.values(values)).rowcount == 1
-            row = connection.execute(select(lease).where(lease.c.name == NAME)).one()
+            row = connection.execute(select(lease).where(lease.c.name == self._name)).one()
             if not is_mine and _is_dead(row.owner):
                 # Whoever was killed on this machine blocks nobody; the token fences it off like any other.
-                same = (lease.c.name == NAME, lease.c.owner == row.owner, lease.c.token == row.token)
+                same = (lease.c.name == self._name, lease.c.owner == row.owner, lease.c.token == row.token)
                 is_mine = connection.execute(update(lease).where(*same).values(values)).rowcount == 1
-                row = connection.execute(select(lease).where(lease.c.name == NAME)).one()
+                row = connection.execute(select(lease).where(lease.c.name == self._name)).one()
         if not is_mine:
             raise LeaseTakenError(
                 f"another run is under way: {row.owner} holds the lease until "
@@ -121,11 +139,28 @@ class Lease:
         """Insert the row in a transaction of its own: on InnoDB a refused insert leaves a lock that would deadlock."""
         try:
             with self._database.writing() as connection:
-                if connection.execute(select(lease.c.name).where(lease.c.name == NAME)).first() is None:
-                    connection.execute(insert(lease).values(name=NAME, owner=None, token=0, expires_at=OPEN))
+                if connection.execute(select(lease.c.name).where(lease.c.name == self._name)).first() is None:
+                    connection.execute(insert(lease).values(name=self._name, owner=None, token=0, expires_at=OPEN))
         except DatabaseError as error:
             if not isinstance(error.__cause__, exc.IntegrityError):
                 raise  # else another first run inserted it a moment ago
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease, and until when unless it is renewed."""
+
+    owner: str
+    expires_at: datetime
+
+
+def find_holder(connection: Connection) -> Holder | None:
+    """Return who makes a run at the moment; None where nobody does."""
+    family = "mysql" if connection.dialect.name in MYSQL_FAMILY else connection.dialect.name
+    now: ColumnElement[datetime] = literal_column(_NOW[family][0], UtcTimestamp)
+    held = select(lease).where(lease.c.name == RUN, lease.c.owner.is_not(None), lease.c.expires_at > now)
+    row = connection.execute(held).one_or_none()
+    return Holder(row.owner, row.expires_at) if row and not _is_dead(row.owner) else None
 
 
 _OWNER = re.compile(r".+ process (\d+) \(([0-9a-f]{8})-[0-9a-f]{8}\)")

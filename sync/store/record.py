@@ -41,14 +41,15 @@ class Recorder:
         self._clock = clock
         self.run_id = 0
 
-    def open_run(self, trigger: str, started_at: datetime) -> int:
+    def open_run(self, trigger: str, started_at: datetime, scheduled_at: datetime | None = None) -> int:
         """Insert the run's row and return its id; runs that a dead process left running become interrupted."""
         with self._database.writing() as connection:
             self._lease.guard(connection)
             for table in (run, region_run):
                 stale = update(table).where(table.c.status == RunStatus.RUNNING)
                 connection.execute(stale.values(status=RunStatus.INTERRUPTED, error="run.interrupted"))
-            row = insert(run).values(started_at=started_at, status=RunStatus.RUNNING, trigger=trigger)
+            values = {"started_at": started_at, "status": RunStatus.RUNNING, "trigger": trigger}
+            row = insert(run).values(**values, scheduled_at=scheduled_at)
             key = connection.execute(row).inserted_primary_key
             self.run_id = int(key[0]) if key else 0
         return self.run_id

@@ -90,6 +90,9 @@ run = Table(
     Column("trigger", ExactText(32), nullable=False),
     *_count_columns(),
     Column("error", ExactText(2000)),
+    # The schedule's tick that the run serves; NULL for a run that asked less than everything.
+    Column("scheduled_at", UtcTimestamp),
+    Index(None, "scheduled_at"),
 )
 
 region_run = Table(
@@ -181,6 +184,16 @@ notification_cursor = Table(
     metadata,
     Column("channel", ExactText(64), primary_key=True),
     Column("change_id", BigInteger, nullable=False),
+)
+
+open_alert = Table(
+    "open_alert",
+    metadata,
+    Column("channel", ExactText(64), primary_key=True),
+    # What goes on, such as failing/cn-hangzhou/Throttling; the row goes when the channel has been told its end.
+    Column("incident", ExactText(255), primary_key=True),
+    Column("subject", ExactText(1000), nullable=False),
+    Column("told_at", UtcTimestamp, nullable=False),
 )
 
 views = MetaData()
