@@ -7,10 +7,12 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from sync.inventory import IMAGE_FIELDS
 
 Row = Mapping[str, Any]
 Moment = Callable[[datetime | None], str]
@@ -111,8 +113,7 @@ def image_grids(rows: Iterable[Row], show: Moment) -> list[Grid]:
 
 
 def _identity(row: Row) -> tuple[str, ...]:
-    names = ("image_id", "os_tag", "base_os_tag", "platform", "version", "architecture", "os_name", "os_name_en")
-    return tuple(row[name] or "" for name in names)
+    return tuple(row[name] or "" for name in IMAGE_FIELDS)
 
 
 def _image_grid(rows: Sequence[Row], show: Moment) -> Grid:
@@ -174,6 +175,40 @@ def change_lines(rows: Iterable[Row]) -> list[str]:
 def _change_line(region_id: str, kind: str, name: str, types: Iterable[str]) -> str:
     subject = f"{name} {WORDS[kind]}" if name else WORDS[kind]
     return f"{SIGNS[kind]} {region_id}: {subject} {named(types)}"
+
+
+def told_lines(rows: Iterable[Row]) -> list[str]:
+    """Return what changed as one tells it: ``CentOS 7.6 64 bit removed from 34 instance types in cn-hangzhou``."""
+    groups: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in rows:
+        is_type = row["kind"].startswith("type_")
+        groups[row["region_id"], row["kind"], *(() if is_type else _identity(row))].add(row["instance_type"])
+    names = {key: image_name(dict(zip(IMAGE_FIELDS, key[2:], strict=True))) for key in groups if len(key) > 2}
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1], names.get(item[0], "")))
+    return [_told_line(key[0], key[1], names.get(key, ""), types) for key, types in ordered]
+
+
+def _told_line(region_id: str, kind: str, name: str, types: Collection[str]) -> str:
+    if not name:
+        word = "launched" if kind == "type_added" else "retired"
+        noun = "Instance type" if len(types) == 1 else f"{len(types):,} instance types"
+        return f"{noun} {word} in {region_id}: {named(types)}"
+    where = next(iter(types)) if len(types) == 1 else f"{len(types):,} instance types"
+    return f"{name} {WORDS[kind]} {where} in {region_id}"
+
+
+def held_lines(rows: Iterable[Row]) -> list[str]:
+    """Return held removals as one tells them: ``CentOS 7.6 64 bit missing from 34 instance types``."""
+    groups: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in rows:
+        groups[(row["kind"], *_identity(row))].add(row["instance_type"])
+    lines = []
+    for key, types in groups.items():
+        where = next(iter(types)) if len(types) == 1 else f"{len(types):,} instance types"
+        name = image_name(dict(zip(IMAGE_FIELDS, key[1:], strict=True)))
+        is_type = key[0] == "type_retired"
+        lines.append(f"no longer listed: {named(types)}" if is_type else f"{name} missing from {where}")
+    return sorted(lines)
 
 
 def change_grid(rows: Iterable[Row], show: Moment) -> Grid:

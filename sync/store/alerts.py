@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sync.store.database import Database
 from sync.store.history import Row
 from sync.store.lease import Lease
-from sync.store.schema import image_changes, notification_cursor, open_alert
+from sync.store.schema import change, image_changes, notification_cursor, open_alert, run
 
 SUBJECT_LENGTH = 1000  # characters of an incident that are kept to tell its end
 
@@ -33,6 +33,13 @@ def find_told(connection: Connection) -> dict[str, Told]:
     return {row.channel: Told(row.change_id, incidents.get(row.channel, {})) for row in cursors}
 
 
+def find_first_cursor(connection: Connection) -> int:
+    """Return where a new channel begins: before the changes of the newest run."""
+    newest = sa.select(sa.func.max(run.c.id)).scalar_subquery()
+    earlier = sa.select(sa.func.max(change.c.id)).where(change.c.run_id < newest)
+    return connection.execute(earlier).scalar() or 0
+
+
 def list_untold_changes(connection: Connection, change_id: int, limit: int) -> list[Row]:
     """Return at most ``limit`` changes after the one that a channel was told last, in the order of writing."""
     query = sa.select(image_changes).where(image_changes.c.change_id > change_id)
@@ -51,9 +58,7 @@ class TellingBook:
         """Note a channel that is used for the first time: it hears of what comes after this change."""
         with self._database.writing() as connection:
             self._lease.guard(connection)
-            known = sa.select(notification_cursor.c.channel).where(notification_cursor.c.channel == channel)
-            if connection.execute(known).first() is None:
-                connection.execute(sa.insert(notification_cursor).values(channel=channel, change_id=change_id))
+            connection.execute(sa.insert(notification_cursor).values(channel=channel, change_id=change_id))
 
     def note_told(
         self,

@@ -75,12 +75,26 @@ def list_region_conditions(connection: Connection) -> list[RegionCondition]:
         _count(is_unknown),
         _count(is_retired),
     ).group_by(status.region_id)
-    held = _held_counts(connection)
+    held, listed = _held_counts(connection), _complete_runs(connection)
     return [
-        RegionCondition(region_id, observed_at, asked - unknown, unknown, retired, held.get(region_id, 0))
+        RegionCondition(
+            region_id,
+            # Where every type is retired, listing none was the last that was observed.
+            observed_at if asked else listed.get(region_id),
+            asked - unknown,
+            unknown,
+            retired,
+            held.get(region_id, 0),
+        )
         for region_id, observed_at, asked, unknown, retired in connection.execute(query.order_by(status.region_id))
         if asked or retired
     ]
+
+
+def _complete_runs(connection: Connection) -> dict[str, datetime]:
+    columns = region_run.c
+    query = sa.select(columns.region_id, sa.func.max(columns.started_at)).where(columns.is_complete == sa.true())
+    return {row[0]: row[1] for row in connection.execute(query.group_by(columns.region_id))}
 
 
 def _count(condition: Any) -> Any:
