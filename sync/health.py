@@ -118,12 +118,14 @@ class Health:
                 "so that nobody can say how old the data are; set the clock"
             )
         if self.lost_runs >= self.failures_after:
-            reasons.append(self._lost_sentence())
+            reasons.append(self.lost_sentence)
         if not self.regions:
             reasons.append("nothing has been observed yet")
         return tuple(reasons)
 
-    def _lost_sentence(self) -> str:
+    @property
+    def lost_sentence(self) -> str:
+        """Return what befell the last runs; only where ``lost_runs`` is not zero."""
         last = next(row for row in self.last_runs if row["status"] != "running")
         count = "last run" if self.lost_runs == 1 else f"last {self.lost_runs} runs"
         return f"the {count} observed nothing: {last['error'] or last['status']}"
@@ -141,7 +143,7 @@ class Health:
             for region_id, error in self.troubled_regions.items()
         ]
         if self.lost_runs >= self.failures_after:
-            found.append(Incident("runs", self._lost_sentence()))
+            found.append(Incident("runs", self.lost_sentence))
         found += [_held_incident(entry) for entry in self.held]
         return tuple(sorted(found, key=lambda entry: entry.key))
 

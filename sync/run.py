@@ -26,6 +26,7 @@ from sync.errors import (
     DatabaseError,
     ExitCode,
     LeaseLostError,
+    LeaseTakenError,
     RunInterruptedError,
     RunNotDueError,
     SyncError,
@@ -50,7 +51,7 @@ from sync.plan import (
     needs_discovery,
 )
 from sync.region import RegionPlan, RegionRun, Stored, not_planned_update
-from sync.store.database import Database, require_history, schema_revision
+from sync.store.database import Database, head_revision, require_history, schema_revision
 from sync.store.known import (
     ImageKeys,
     KnownRegion,
@@ -62,7 +63,7 @@ from sync.store.known import (
     find_region_ids,
     find_run_of_tick,
 )
-from sync.store.lease import Lease
+from sync.store.lease import Lease, find_holder, taken_sentence
 from sync.store.record import Recorder
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,25 @@ def check_regions(settings: Settings) -> None:
         )
 
 
+def check_turn(database: Database, request: RunRequest) -> None:
+    """Check by reading only whether a run could begin: cheap enough to be asked again and again.
+
+    Raises:
+        RunNotDueError: the request asks only for a due run, and the tick has one.
+        LeaseTakenError: another run is under way.
+    """
+    if database.is_missing_file:
+        return
+    with database.reading() as connection:
+        if schema_revision(connection) != head_revision():
+            return  # taking the lease makes or migrates the tables
+        if request.only_if_due and request.scheduled_at:
+            _require_due(connection, request.scheduled_at)
+        holder = find_holder(connection)
+    if holder:
+        raise LeaseTakenError(taken_sentence(holder))
+
+
 def run_once(
     settings: Settings,
     database: Database,
@@ -150,9 +170,12 @@ def run_once(
     *,
     interrupt: threading.Event,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    on_start: Callable[[], None] = lambda: None,
     now: Clock = utc_now,
 ) -> RunResult:
     """Make one run and return how it ended; a run with failed targets is a result, not an error.
+
+    ``on_start`` is called when the run has the lease and is about to begin.
 
     Raises:
         ConfigError: the configuration asks for nothing that exists; nothing was written but the run's row.
@@ -172,6 +195,7 @@ def run_once(
                 _require_due(connection, request.scheduled_at)
             clock = HistoryClock(find_latest_moment(connection), now)
         _warn_of_lag(clock)
+        on_start()
         run = _Run(settings, database, client, request, interrupt, on_progress, clock)
         return run.record(lease)
     finally:
@@ -279,6 +303,7 @@ class _Run:
         status, error_text = self._outcome()
         finished_at = self._clock()
         self._recorder.close_run(finished_at, status, self._counts, error_text)
+        logger.info("run %d: %s", run_id, _told(status, self._counts), extra={"run_id": run_id})
         return self._result(run_id, status, finished_at, error_text)
 
     def rehearse(self) -> RunResult:
@@ -545,15 +570,12 @@ def _log_region(region: RegionRun, status: RunStatus, counts: Counts, run_id: in
         logger.info(
             "%s: so many instance types left the listing at once that none is retired", region.region_id, extra=fields
         )
-    logger.info(
-        "%s: %s, %d targets observed, %d failed, %d images added, %d removed, %d changed, %d removals held",
-        region.region_id,
-        status,
-        counts.targets_ok,
-        counts.targets_failed,
-        counts.images_added,
-        counts.images_removed,
-        counts.images_changed,
-        counts.removals_held,
-        extra=fields,
+    logger.info("%s: %s", region.region_id, _told(status, counts), extra=fields)
+
+
+def _told(status: RunStatus, counts: Counts) -> str:
+    return (
+        f"{status}, {counts.targets_ok} targets observed, {counts.targets_failed} failed, "
+        f"{counts.images_added} images added, {counts.images_removed} removed, {counts.images_changed} changed, "
+        f"{counts.removals_held} removals held"
     )

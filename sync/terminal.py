@@ -80,6 +80,11 @@ def data_text(rows: Sequence[Any], columns: Sequence[str], form: str | None, *, 
     return render_rows(rows, columns, form or "jsonl")
 
 
+def print_grid(grid: "Grid") -> None:
+    """Print one table."""
+    _print_grids([grid])
+
+
 def _print_grids(grids: "Sequence[Grid]") -> None:
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Commands that make runs: run, demo, simulate.
+"""Commands that make runs: run, daemon, demo, simulate.
 
 Everything beyond click is imported inside the commands, so that ``--help`` answers at once.
 """
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sync.cli.options import FORMATS, region_option, stored_options, type_option
-from sync.errors import ExitCode
+from sync.errors import ConfigError, ExitCode
 from sync.session import note_interrupts, open_client, open_database, open_settings
-from sync.terminal import data_text, draw_progress
+from sync.terminal import data_text, draw_progress, say
 
 if TYPE_CHECKING:
     from sync.config import Settings
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 @region_option
 @type_option
 @click.option("--dry-run", "is_dry", is_flag=True, help="Ask everything, print the counts, write nothing.")
+@click.option(
+    "--if-due",
+    "is_due",
+    is_flag=True,
+    help="Only when the schedule's last tick has had no run: for cron on several machines.",
+)
 @click.option("-v", "--verbose", "is_verbose", is_flag=True, help="Log each region to stderr.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Print the result as data. [default: a summary]")
 @stored_options
@@ -32,23 +38,48 @@ def run(regions: Sequence[str], types: Sequence[str], form: str | None, **flags:
     With --region or --instance-type it asks less, and touches nothing of what it did not ask. Prints one summary;
     a run in which targets failed or removals are held exits with 3 and says why.
     """
-    from sync.plan import Restriction
-    from sync.run import RunRequest
+    from sync.errors import RunNotDueError
+    from sync.run import check_regions
 
     settings = open_settings(is_verbose=flags["is_verbose"])
-    request = RunRequest("command", Restriction(tuple(regions), tuple(types)), flags["is_dry"])
+    check_regions(settings)
+    request = _request_of(settings, regions, types, is_dry=flags["is_dry"], is_due=flags["is_due"])
     with open_database(settings) as database:
-        result = _made_run(settings, database, request)
+        try:
+            result = _made_run(settings, database, request)
+        except RunNotDueError as error:
+            say(str(error))
+            return ExitCode.OK
         click.echo(_run_text(result, form, settings, database))
     return result.exit_code
 
 
-def _made_run(settings: "Settings", database: "Database", request: "RunRequest") -> "RunResult":
-    from sync.run import check_regions, run_once
+def _request_of(
+    settings: "Settings", regions: Sequence[str], types: Sequence[str], *, is_dry: bool, is_due: bool
+) -> "RunRequest":
+    from sync.inventory import utc_now
+    from sync.job import scheduled_request
+    from sync.plan import Restriction
+    from sync.run import RunRequest
 
-    check_regions(settings)
+    restriction = Restriction(tuple(regions), tuple(types))
+    if is_due and (is_dry or not restriction.covers_everything):
+        raise ConfigError("--if-due is for whole runs; leave out --dry-run, --region and --instance-type")
+    if is_dry or not restriction.covers_everything:
+        return RunRequest("command", restriction, is_dry)
+    return scheduled_request(settings, "command", utc_now(), only_if_due=is_due)
+
+
+def _made_run(settings: "Settings", database: "Database", request: "RunRequest") -> "RunResult":
+    from sync.job import Workshop, make_job
+    from sync.run import check_turn
+    from sync.tell import Teller
+
+    workshop = Workshop(settings, database, Teller(settings, database))
+    if not request.is_dry:
+        check_turn(database, request)
     with open_client(settings) as client, note_interrupts() as interrupt, draw_progress() as on_progress:
-        return run_once(settings, database, client, request, interrupt=interrupt, on_progress=on_progress)
+        return make_job(workshop, client, request, interrupt=interrupt, on_progress=on_progress)
 
 
 def _run_text(result: "RunResult", form: str | None, settings: "Settings", database: "Database") -> str:
@@ -62,6 +93,20 @@ def _run_text(result: "RunResult", form: str | None, settings: "Settings", datab
         with database.reading() as connection:
             changes = list_run_changes(connection, result.run_id)
     return run_summary(result, changes, settings.zone)
+
+
+@click.command(short_help="Make a run at every tick of the schedule, until SIGTERM.")
+@stored_options
+def daemon() -> ExitCode:
+    """Make a run at every tick of `schedule`, until SIGTERM or SIGINT; SIGHUP reads the configuration again.
+
+    Any number of daemons and cron jobs on one database make one run per tick. A tick that nobody has served when the
+    daemon starts is served at once. With `http_listen` it serves /healthz, /livez and /metrics.
+    """
+    from sync.daemon import serve
+
+    serve(lambda: open_settings(is_verbose=True))
+    return ExitCode.OK
 
 
 @click.command()

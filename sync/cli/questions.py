@@ -1,4 +1,4 @@
-"""Commands that ask the history: images, changes, history, runs.
+"""Commands that ask the history: images, changes, history, runs, status.
 
 Everything beyond click is imported inside the commands, so that ``--help`` answers at once.
 """
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import click
 
 from sync.cli.options import PROGRAM, format_option, image_option, region_option, stored_options, type_option
-from sync.errors import ConfigError
+from sync.errors import ConfigError, ExitCode
 from sync.session import filter_of, moment_of, open_history
-from sync.terminal import print_rows, say, time_format_of
+from sync.terminal import data_text, print_grid, print_rows, say, time_format_of
 
 
 @click.command()
@@ -120,3 +120,30 @@ def runs(limit: int, form: str | None) -> None:
     print_rows(rows, columns_of(sync_runs), form, lambda: [run_grid(rows, time_format_of(settings))], settings)
     if not rows:
         say(f"no run has been made yet; run: {PROGRAM} run")
+
+
+@click.command(short_help="Say how fresh and complete the data are; exit 3 when something needs a look.")
+@format_option
+@stored_options
+def status(form: str | None) -> ExitCode:
+    """Say how fresh and complete the data are, and what needs a look.
+
+    Exits with 0 when all is well and with 3 when data are stale, targets fail, removals are held or the last run was
+    lost: for monitoring. --format json prints one object; jsonl and csv one row per region.
+    """
+    from sync.health import find_health
+    from sync.inventory import utc_now
+    from sync.report import REGION_COLUMNS, health_row, health_summary, region_grid, region_rows
+
+    now = utc_now()
+    with open_history() as (settings, connection):
+        health = find_health(connection, settings, now)
+    following = settings.due.next_after(now)
+    if form in {None, "table"}:
+        print_grid(region_grid(health, settings.zone))
+        click.echo(health_summary(health, following, settings.zone))
+    elif form == "json":
+        click.echo(data_text([health_row(health, following)], (), form, is_one=True))
+    else:
+        click.echo(data_text(region_rows(health), REGION_COLUMNS, form))
+    return ExitCode.OK if health.is_well else ExitCode.PARTIAL

@@ -129,10 +129,7 @@ class Lease:
                 is_mine = connection.execute(update(lease).where(*same).values(values)).rowcount == 1
                 row = connection.execute(select(lease).where(lease.c.name == self._name)).one()
         if not is_mine:
-            raise LeaseTakenError(
-                f"another run is under way: {row.owner} holds the lease until "
-                f"{row.expires_at:%Y-%m-%d %H:%M:%S} UTC unless it renews it; nothing was written"
-            )
+            raise LeaseTakenError(taken_sentence(Holder(row.owner, row.expires_at)))
         self._token = row.token
 
     def _insert_row(self) -> None:
@@ -152,6 +149,14 @@ class Holder:
 
     owner: str
     expires_at: datetime
+
+
+def taken_sentence(holder: Holder) -> str:
+    """Return what somebody reads who comes second."""
+    return (
+        f"another run is under way: {holder.owner} holds the lease until "
+        f"{holder.expires_at:%Y-%m-%d %H:%M:%S} UTC unless it renews it; nothing was written"
+    )
 
 
 def find_holder(connection: Connection) -> Holder | None:

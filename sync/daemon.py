@@ -1,0 +1,231 @@
+"""The daemon: runs on schedule until it is told to end; signals, systemd, HTTP, and a configuration that may change."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from types import FrameType
+from typing import Any
+
+from sync.config import Settings
+from sync.errors import DatabaseError, SyncError
+from sync.inventory import utc_now
+from sync.job import Workshop, make_job
+from sync.notify.message import Message, Trouble
+from sync.render import failure_lines
+from sync.report import failure_row
+from sync.run import RunRequest, RunResult, check_regions, check_turn
+from sync.schedule import Control, Loop
+from sync.session import open_client, open_database
+from sync.systemd import Systemd
+from sync.tell import Teller
+from sync.ticks import format_span
+
+logger = logging.getLogger(__name__)
+
+EXIT_S = 8  # after a signal: what cannot be cut within these (a name look-up, a database's lock) is left to the system
+HUNG_S = 300  # without a sign of life from the loop; writing the first load of a large region takes a minute
+
+
+class Station:
+    """Everything that one configuration needs: database, channels, HTTP server and the loop."""
+
+    def __init__(self, settings: Settings, control: Control, systemd: Systemd) -> None:
+        """Open what must be there from the start; the database may still be away.
+
+        Raises:
+            ConfigError: the configuration cannot be used.
+        """
+        check_regions(settings)
+        self.settings = settings
+        self._control = control
+        self._systemd = systemd
+        self._alive_at = time.monotonic()
+        self._stack = ExitStack()
+        try:
+            self._database = self._stack.enter_context(open_database(settings))
+            self._teller = Teller(settings, self._database)
+            self._workshop = Workshop(settings, self._database, self._teller)
+            self._telemetry: Any = self._served() if settings.listen_address else None
+        except BaseException:
+            self.close()
+            raise
+        self._outage_since: float | None = None
+        self._is_outage_told = False
+
+    def close(self) -> None:
+        """Close the server and all connections."""
+        self._stack.close()
+
+    def serve(self) -> None:
+        """Make runs until the outside asks to end or to read the configuration again."""
+        settings = self.settings
+        now = utc_now()
+        following = settings.due.next_after(now)
+        logger.info(
+            "runs on %r (%s), the next one at %s; data are stale after %s",
+            settings.schedule,
+            settings.timezone,
+            f"{following:%Y-%m-%d %H:%M:%S} UTC",
+            format_span(settings.stale_span(now)),
+        )
+        loop = Loop(
+            settings.due,
+            self._make_run,
+            self._tell,
+            control=self._control,
+            jitter_s=settings.schedule_jitter_s,
+            on_alive=self._note_alive,
+            on_state=self._systemd.status,
+        )
+        self._systemd.ready()
+        loop.serve()
+
+    def _served(self) -> Any:
+        from sync.web.app import Source, create_app
+        from sync.web.metrics import Telemetry
+        from sync.web.server import Server
+
+        telemetry = Telemetry()
+        source = Source(
+            settings=self.settings,
+            database=self._database,
+            telemetry=telemetry,
+            is_alive=lambda: time.monotonic() - self._alive_at < HUNG_S,
+            next_run_at=lambda: self.settings.due.next_after(utc_now()),
+            notifications=lambda: dict(self._teller.outcomes),
+        )
+        host, port = self.settings.listen_address or ("", 0)
+        server = Server(create_app(source), host, port)
+        self._stack.callback(server.close)
+        server.start()
+        logger.info("health and metrics at %s", server.url)
+        return telemetry
+
+    def _note_alive(self) -> None:
+        self._alive_at = time.monotonic()
+        self._systemd.alive()
+
+    def _make_run(self, tick: datetime, on_start: Callable[[], None]) -> RunResult:
+        request = RunRequest("schedule", scheduled_at=tick, only_if_due=True)
+        check_turn(self._database, request)
+        with open_client(self.settings) as client:
+            result = make_job(
+                self._workshop,
+                client,
+                request,
+                interrupt=self._control.stop,
+                on_progress=lambda _: self._note_alive(),
+                on_start=on_start,
+            )
+            if self._telemetry:
+                self._telemetry.note_run(result, client.statistics())
+        _log_failures(result)
+        return result
+
+    def _tell(self) -> bool:
+        """Tell the channels; where the database is away for as long as makes data stale, tell them that."""
+        try:
+            is_told = self._teller.tell()
+        except DatabaseError as error:
+            self._note_outage(error)
+            return False
+        if self._is_outage_told:
+            self._teller.tell_directly(Message(recoveries=(self._outage_subject,)))
+        self._outage_since, self._is_outage_told = None, False
+        return is_told
+
+    @property
+    def _outage_subject(self) -> str:
+        return f"the database {self._database.label} does not answer"
+
+    def _note_outage(self, error: DatabaseError) -> None:
+        self._outage_since = self._outage_since or time.monotonic()
+        away = timedelta(seconds=time.monotonic() - self._outage_since)
+        if away > self.settings.stale_span(utc_now()) and not self._is_outage_told:
+            self._is_outage_told = True
+            trouble = Trouble(self._outage_subject, (f"no run can be recorded for {format_span(away)}: {error}",))
+            self._teller.tell_directly(Message(troubles=(trouble,)))
+
+
+def serve(load: Callable[[], Settings]) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again with ``load``.
+
+    Raises:
+        ConfigError: the configuration cannot be used at the start; a bad one later is refused and the old one stays.
+    """
+    control, systemd = Control(), Systemd()
+    with _signals(control):
+        station = Station(load(), control, systemd)
+        try:
+            while True:
+                station.serve()
+                if control.stop.is_set():
+                    break
+                control.reload.clear()
+                systemd.reloading()
+                station = _reloaded(station, load, control, systemd)
+        finally:
+            systemd.stopping()
+            station.close()
+    logger.info("ended, as it was told to")
+
+
+def _reloaded(station: Station, load: Callable[[], Settings], control: Control, systemd: Systemd) -> Station:
+    """Return the station of the configuration as it is now, or one of the old configuration if that is no good."""
+    old = station.settings
+    try:
+        settings = load()
+        station.close()  # first, because both may want the same port
+        reloaded = Station(settings, control, systemd)
+    except SyncError as error:
+        logger.error("the configuration was not taken over, the old one stays: %s", error)  # noqa: TRY400
+        station.close()
+        return Station(old, control, systemd)
+    logger.info("the configuration was read again")
+    return reloaded
+
+
+@contextmanager
+def _signals(control: Control) -> Iterator[None]:
+    """Let signals set what they ask for; the second one that ends the program does so at once."""
+
+    # Nothing is logged in here: the signal may have come in the middle of writing a line.
+    def stop(_: int, __: FrameType | None) -> None:
+        control.stop.set()
+        control.wake.set()
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.SIG_DFL)
+        timer = threading.Timer(EXIT_S, _exit_now)
+        timer.daemon = True
+        timer.start()
+
+    def reload(_: int, __: FrameType | None) -> None:
+        control.reload.set()
+        control.wake.set()
+
+    earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def _exit_now() -> None:
+    """End without waiting for what hangs: transactions are rolled back, the next run marks this one interrupted."""
+    logger.warning("something did not end within %d s and is abandoned", EXIT_S)
+    os._exit(1)
+
+
+def _log_failures(result: RunResult) -> None:
+    """Log why targets were not observed, grouped by region and cause."""
+    for region_id in sorted({failure.region_id for failure in result.failures}):
+        rows = [failure_row(failure) for failure in result.failures if failure.region_id == region_id]
+        for line in failure_lines(rows):
+            logger.warning("%s", line.removeprefix("! "), extra={"run_id": result.run_id, "region_id": region_id})

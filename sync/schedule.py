@@ -1,0 +1,325 @@
+"""The daemon's loop: when a run is due, what happens when it cannot be made, and when to give up on a tick.
+
+The only file with APScheduler, which wakes the loop. All work is done in the loop's own thread, so that no two runs of
+one process can overlap; the lease in the database sees to those of different processes.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+
+from apscheduler.executors.debug import DebugExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from sync.errors import (
+    DatabaseError,
+    LeaseLostError,
+    LeaseTakenError,
+    RunInterruptedError,
+    RunNotDueError,
+    SyncError,
+)
+from sync.inventory import Clock, RunStatus, utc_now
+from sync.run import RunResult
+from sync.ticks import Schedule, format_span
+
+logger = logging.getLogger(__name__)
+
+STEP_S = 1.0  # how often the loop looks up: what a signal waits for at most, and far below any watchdog
+WATCH_S = 30  # how often channels that do not know all yet are told, and staleness is noticed
+LEASE_POLL_S = 5  # how often one looks whether another's run has ended or died; its lease lasts 60 s
+DATABASE_FIRST_S = 1  # a restarted server is back within seconds
+DATABASE_LONGEST_S = 60
+RETRY_FIRST_S = 30  # a run has itself tried every call for a minute before it failed
+RETRY_LONGEST_S = 900
+LATE_S = 60  # a run that begins later than this after its tick is called late in the log
+CLOCK_STEP_S = 5  # a clock that moves by more than this against the machine's own count was set by somebody
+
+
+@dataclass(slots=True)
+class Control:
+    """What the outside asks of the loop."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    """End as soon as possible; a run under way is interrupted."""
+    reload: threading.Event = field(default_factory=threading.Event)
+    """End after the run under way."""
+    wake: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Return whether the loop is to end."""
+        return self.stop.is_set() or self.reload.is_set()
+
+
+class _Ticks(BaseTrigger):  # type: ignore[misc]
+    """A schedule as APScheduler's trigger: the next tick, and a random moment on top."""
+
+    def __init__(self, schedule: Schedule, jitter_s: float) -> None:
+        self._schedule = schedule
+        self._jitter_s = jitter_s
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """Return when to wake next; ticks that were missed are not made up for one by one."""
+        tick = self._schedule.next_after(max(now, previous) if previous else now)
+        return tick + timedelta(seconds=random.uniform(0, self._jitter_s))  # noqa: S311
+
+
+class Alarm:
+    """Sets an event at every tick, and another one every half minute."""
+
+    def __init__(self, schedule: Schedule, jitter_s: float, on_tick: Callable[[], None], on_watch: Callable[[], None]):
+        self._schedule = schedule
+        self._jitter_s = jitter_s
+        self._on_tick = on_tick
+        self._on_watch = on_watch
+        self._scheduler: BackgroundScheduler | None = None
+
+    def start(self) -> None:
+        """Begin to set the events; what is due at this moment is not among them."""
+        defaults = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        scheduler = BackgroundScheduler(
+            timezone=UTC, executors={"default": DebugExecutor()}, job_defaults=defaults, daemon=True
+        )
+        scheduler.add_job(self._on_tick, _Ticks(self._schedule, self._jitter_s))
+        scheduler.add_job(self._on_watch, "interval", seconds=WATCH_S)
+        scheduler.start()
+        self._scheduler = scheduler
+
+    def stop(self) -> None:
+        """Set no more events."""
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=False)
+            self._scheduler = None
+
+    def restart(self) -> None:
+        """Count anew from the present: what was planned before the clock was set means nothing any more."""
+        self.stop()
+        self.start()
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Waits that double from the first to the longest, until what failed works again."""
+
+    first_s: float
+    longest_s: float
+    failures: int = 0
+
+    def next_s(self) -> float:
+        """Return how long to wait now."""
+        self.failures += 1
+        return min(self.longest_s, self.first_s * 2.0 ** min(self.failures - 1, 30))
+
+    def reset(self) -> None:
+        """Begin with the first wait again."""
+        self.failures = 0
+
+
+Job = Callable[[datetime, Callable[[], None]], RunResult]
+"""Makes the run of a tick if it is due, and calls the function when it begins."""
+
+
+class Loop:
+    """Makes the run of every tick, late rather than never, and one run for ticks that were missed."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        job: Job,
+        tell: Callable[[], bool],
+        *,
+        control: Control,
+        jitter_s: float = 0,
+        on_alive: Callable[[], None] = lambda: None,
+        on_state: Callable[[str], None] = lambda _: None,
+        now: Clock = utc_now,
+    ) -> None:
+        """Prepare the loop.
+
+        Args:
+            schedule: when runs are due.
+            job: makes one run; any exception of it is survived.
+            tell: tells the channels what they do not know; called twice a minute.
+            control: what the outside asks.
+            jitter_s: how much later than its tick a run may begin, at random.
+            on_alive: called at least every second while nothing hangs.
+            on_state: hears in one line what the loop does.
+            now: the time.
+        """
+        self._schedule = schedule
+        self._job = job
+        self._tell = tell
+        self._control = control
+        self._on_alive = on_alive
+        self._on_state = on_state
+        self._now = now
+        self._is_due = threading.Event()
+        self._is_watch_due = threading.Event()
+        self._alarm = Alarm(schedule, jitter_s, self._note_tick, self._note_watch)
+        self._served: datetime | None = None
+        self._offset_s = self._clock_offset_s()
+        self._outage_since: float | None = None
+        self._run_backoff = Backoff(RETRY_FIRST_S, RETRY_LONGEST_S)
+        self._database_backoff = Backoff(DATABASE_FIRST_S, DATABASE_LONGEST_S)
+
+    # --- the loop
+
+    def serve(self) -> None:
+        """Run until the outside asks to end; begins with the last tick if nobody has served it."""
+        self._alarm.start()
+        try:
+            self._is_due.set()
+            while not self._control.is_leaving:
+                self.step()
+                self._control.wake.wait(STEP_S)
+                self._control.wake.clear()
+        finally:
+            self._alarm.stop()
+
+    def step(self) -> None:
+        """Do what is due; the body of the loop."""
+        self._look_up()
+        if self._is_due.is_set():
+            self._serve_ticks()
+            self._say_idle()
+
+    def _look_up(self) -> None:
+        """Do what is to be done every second, whatever else one waits for."""
+        self._on_alive()
+        self._notice_clock_step()
+        if self._is_watch_due.is_set():
+            self._is_watch_due.clear()
+            self._watch()
+
+    def _note_tick(self) -> None:
+        self._is_due.set()
+        self._control.wake.set()
+
+    def _note_watch(self) -> None:
+        self._is_watch_due.set()
+        self._control.wake.set()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond the next tick."""
+        end = time.monotonic() + seconds
+        while not self._control.is_leaving and not self._is_due.is_set() and (left := end - time.monotonic()) > 0:
+            self._look_up()
+            self._control.wake.wait(min(left, STEP_S))
+            self._control.wake.clear()
+
+    def _clock_offset_s(self) -> float:
+        return self._now().timestamp() - time.monotonic()
+
+    def _notice_clock_step(self) -> None:
+        """Plan anew when somebody has set the machine's clock; it may wake us an hour late or a day early else."""
+        offset_s = self._clock_offset_s()
+        step_s = offset_s - self._offset_s
+        self._offset_s = offset_s
+        if abs(step_s) > CLOCK_STEP_S:
+            way = "ahead" if step_s > 0 else "back"
+            logger.warning("the clock was set %s by %s", way, format_span(timedelta(seconds=abs(step_s))))
+            self._alarm.restart()
+            self._is_due.set()
+
+    # --- ticks
+
+    def _serve_ticks(self) -> None:
+        """Make the run of the last tick, again and again until it has one, there is a newer tick, or we are to end."""
+        while not self._control.is_leaving:
+            self._is_due.clear()
+            tick = self._schedule.last_until(self._now())
+            delay_s = self._attempt(tick)
+            if delay_s is not None:
+                self._pause(delay_s)
+            elif self._schedule.last_until(self._now()) == tick:
+                return
+
+    def _attempt(self, tick: datetime) -> float | None:
+        """Try to make the run of a tick; return after how many seconds to try again, None when it has one."""
+        try:
+            result = self._job(tick, lambda: self._note_start(tick))
+        except SyncError as error:
+            return self._delay_after(error, tick)
+        except Exception:
+            logger.exception("internal error, please report it; the daemon goes on")
+            return self._retry_delay_s("internal error")
+        self._note_database()
+        if result.status is RunStatus.FAILED:
+            return self._retry_delay_s(result.error or "no target was observed")
+        self._run_backoff.reset()
+        self._served = tick
+        return None
+
+    def _delay_after(self, error: SyncError, tick: datetime) -> float | None:
+        if isinstance(error, DatabaseError):
+            return self._database_delay_s(error)
+        self._note_database()
+        match error:
+            case RunNotDueError():
+                self._run_backoff.reset()
+                self._served = tick
+                return None
+            case RunInterruptedError():
+                return None
+            case LeaseTakenError():
+                self._on_state(str(error).partition(";")[0])
+                return LEASE_POLL_S
+            case LeaseLostError():
+                logger.warning("%s", error)
+                return LEASE_POLL_S
+        return self._retry_delay_s(str(error))
+
+    def _note_start(self, tick: datetime) -> None:
+        self._note_database()
+        self._on_state(f"making the run of {_clock_text(tick)}")
+        late = self._now() - tick
+        if late.total_seconds() > LATE_S:
+            logger.warning("the run of %s begins %s late", _clock_text(tick), format_span(late))
+        if self._served and self._served < tick:
+            between = takewhile(lambda entry: entry < tick, self._schedule.ticks_after(self._served))
+            if count := sum(1 for _ in between):
+                logger.warning(
+                    "%d ticks since %s had no run; this one stands for all", count, _clock_text(self._served)
+                )
+
+    def _retry_delay_s(self, reason: str) -> float:
+        delay_s = self._run_backoff.next_s()
+        logger.warning("the run failed, trying again in %.0f s: %s", delay_s, reason)
+        self._on_state(f"the run failed, trying again: {reason}")
+        return delay_s
+
+    def _database_delay_s(self, error: DatabaseError) -> float:
+        if self._outage_since is None:
+            self._outage_since = time.monotonic()
+            logger.warning("%s; trying again until it answers", error)
+            self._on_state(f"waiting for the database: {error}")
+        return self._database_backoff.next_s()
+
+    def _note_database(self) -> None:
+        """Say that the database is back, if it was away."""
+        self._database_backoff.reset()
+        if self._outage_since is not None:
+            away = timedelta(seconds=time.monotonic() - self._outage_since)
+            logger.warning("the database answers again after %s", format_span(away))
+            self._outage_since = None
+
+    def _watch(self) -> None:
+        try:
+            self._tell()
+        except Exception:
+            logger.exception("internal error, please report it; the daemon goes on")
+
+    def _say_idle(self) -> None:
+        if not self._control.is_leaving:
+            self._on_state(f"waiting for {_clock_text(self._schedule.next_after(self._now()))}")
+
+
+def _clock_text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
