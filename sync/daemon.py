@@ -19,7 +19,7 @@ from sync.notify.message import Message, Trouble
 from sync.render import failure_lines
 from sync.report import failure_row
 from sync.run import RunRequest, RunResult, check_regions, check_turn
-from sync.schedule import Control, Loop
+from sync.schedule import Alarm, Control, Hooks, Loop
 from sync.session import open_client, open_database
 from sync.systemd import Systemd
 from sync.tell import Teller
@@ -78,9 +78,8 @@ class Station:
             self._make_run,
             self._tell,
             control=self._control,
-            jitter_s=settings.schedule_jitter_s,
-            on_alive=self._note_alive,
-            on_state=self._systemd.status,
+            alarm=Alarm(settings.due, self._control, settings.schedule_jitter_s),
+            hooks=Hooks(self._note_alive, self._systemd.status),
         )
         self._systemd.ready()
         loop.serve()
@@ -196,8 +195,7 @@ def _signals(control: Control) -> Iterator[None]:
 
     # Nothing is logged in here: the signal may have come in the middle of writing a line.
     def stop(_: int, __: FrameType | None) -> None:
-        control.stop.set()
-        control.wake.set()
+        control.note(control.stop)
         for ending in (signal.SIGINT, signal.SIGTERM):
             signal.signal(ending, signal.SIG_DFL)
         timer = threading.Timer(EXIT_S, _exit_now)
@@ -205,8 +203,7 @@ def _signals(control: Control) -> Iterator[None]:
         timer.start()
 
     def reload(_: int, __: FrameType | None) -> None:
-        control.reload.set()
-        control.wake.set()
+        control.note(control.reload)
 
     earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     earlier[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)

@@ -22,6 +22,8 @@ from sync.store.history import find_run_times, list_held
 from sync.store.lease import Holder, find_holder
 from sync.ticks import format_span
 
+HELD_LINES = 8  # lines of held images in one message; accept-removals shows all
+
 TROUBLED = frozenset({"partial", "failed"})
 LOST = frozenset({"failed", "interrupted"})
 
@@ -251,11 +253,14 @@ def _failing_incident(entry: Failing) -> Incident:
 
 def _held_incident(entry: Held) -> Incident:
     removals = counted(len(entry.rows), "removal")
+    lines = held_lines(entry.rows)
+    more = len(lines) - HELD_LINES
     return Incident(
         f"held/{entry.region_id}/{entry.since:%Y-%m-%dT%H:%M:%S.%f}",
         f"{removals} held in {entry.region_id}",
         (
-            *held_lines(entry.rows),
+            *lines[:HELD_LINES],
+            *([f"… and {counted(more, 'image')} more"] if more > 0 else []),
             "Not believed yet: the images stay available, and the next runs go on asking.",
             f"If they are real, accept them: ehpc-image-sync accept-removals --region {entry.region_id}",
         ),

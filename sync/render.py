@@ -177,38 +177,54 @@ def _change_line(region_id: str, kind: str, name: str, types: Iterable[str]) -> 
     return f"{SIGNS[kind]} {region_id}: {subject} {named(types)}"
 
 
+TOLD_ORDER = ("removed", "type_retired", "changed", "added", "type_added")
+"""The kinds of changes as people should hear of them: what they may miss first."""
+
+
 def told_lines(rows: Iterable[Row]) -> list[str]:
     """Return what changed as one tells it: ``CentOS 7.6 64 bit removed from 34 instance types in cn-hangzhou``."""
-    groups: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    groups: dict[tuple[int, str, tuple[str, ...]], set[str]] = defaultdict(set)
     for row in rows:
-        is_type = row["kind"].startswith("type_")
-        groups[row["region_id"], row["kind"], *(() if is_type else _identity(row))].add(row["instance_type"])
-    names = {key: image_name(dict(zip(IMAGE_FIELDS, key[2:], strict=True))) for key in groups if len(key) > 2}
-    ordered = sorted(groups.items(), key=lambda item: (item[0][0], item[0][1], names.get(item[0], "")))
-    return [_told_line(key[0], key[1], names.get(key, ""), types) for key, types in ordered]
+        groups[TOLD_ORDER.index(row["kind"]), row["region_id"], _identity(row)].add(row["instance_type"])
+    names = _told_names({identity for _, _, identity in groups})
+    ordered = sorted(groups.items(), key=lambda item: (*item[0][:2], names[item[0][2]]))
+    return [_told_line(TOLD_ORDER[kind], region, names[image], types) for (kind, region, image), types in ordered]
 
 
-def _told_line(region_id: str, kind: str, name: str, types: Collection[str]) -> str:
-    if not name:
+def _told_line(kind: str, region_id: str, name: str, types: Collection[str]) -> str:
+    if kind in {"type_added", "type_retired"}:
         word = "launched" if kind == "type_added" else "retired"
         noun = "Instance type" if len(types) == 1 else f"{len(types):,} instance types"
         return f"{noun} {word} in {region_id}: {named(types)}"
-    where = next(iter(types)) if len(types) == 1 else f"{len(types):,} instance types"
-    return f"{name} {WORDS[kind]} {where} in {region_id}"
+    return f"{name} {WORDS[kind]} {_told_types(types)} in {region_id}"
+
+
+def _told_types(types: Collection[str]) -> str:
+    return next(iter(types)) if len(types) == 1 else f"{len(types):,} instance types"
+
+
+def _told_names(identities: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Return what to call each image; where two have the same name their ids stand beside it."""
+    named_alike: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for identity in identities:
+        named_alike[image_name(dict(zip(IMAGE_FIELDS, identity, strict=True)))].append(identity)
+    return {
+        identity: name if len(alike) == 1 else f"{name} ({identity[0]})"
+        for name, alike in named_alike.items()
+        for identity in alike
+    }
 
 
 def held_lines(rows: Iterable[Row]) -> list[str]:
     """Return held removals as one tells them: ``CentOS 7.6 64 bit missing from 34 instance types``."""
-    groups: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    images: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    gone: set[str] = set()
     for row in rows:
-        groups[(row["kind"], *_identity(row))].add(row["instance_type"])
-    lines = []
-    for key, types in groups.items():
-        where = next(iter(types)) if len(types) == 1 else f"{len(types):,} instance types"
-        name = image_name(dict(zip(IMAGE_FIELDS, key[1:], strict=True)))
-        is_type = key[0] == "type_retired"
-        lines.append(f"no longer listed: {named(types)}" if is_type else f"{name} missing from {where}")
-    return sorted(lines)
+        of = gone if row["kind"] == "type_retired" else images[_identity(row)]
+        of.add(row["instance_type"])
+    names = _told_names(images)
+    lines = sorted(f"{names[identity]} missing from {_told_types(types)}" for identity, types in images.items())
+    return [f"no longer listed: {named(gone)}", *lines] if gone else lines
 
 
 def change_grid(rows: Iterable[Row], show: Moment) -> Grid:

@@ -44,13 +44,23 @@ CLOCK_STEP_S = 5  # a clock that moves by more than this against the machine's o
 
 @dataclass(slots=True)
 class Control:
-    """What the outside asks of the loop."""
+    """What the outside, and the alarm, ask of the loop."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     """End as soon as possible; a run under way is interrupted."""
     reload: threading.Event = field(default_factory=threading.Event)
     """End after the run under way."""
+    due: threading.Event = field(default_factory=threading.Event)
+    """A tick has come, or may have been missed."""
+    watch: threading.Event = field(default_factory=threading.Event)
+    """Look whether the channels know all."""
     wake: threading.Event = field(default_factory=threading.Event)
+    """One of the others was set: end the wait."""
+
+    def note(self, event: threading.Event) -> None:
+        """Set one of the events and wake the loop."""
+        event.set()
+        self.wake.set()
 
     @property
     def is_leaving(self) -> bool:
@@ -72,13 +82,12 @@ class _Ticks(BaseTrigger):  # type: ignore[misc]
 
 
 class Alarm:
-    """Sets an event at every tick, and another one every half minute."""
+    """Notes every tick, up to ``jitter_s`` late, and every half minute that it is time to watch."""
 
-    def __init__(self, schedule: Schedule, jitter_s: float, on_tick: Callable[[], None], on_watch: Callable[[], None]):
+    def __init__(self, schedule: Schedule, control: Control, jitter_s: float = 0) -> None:
         self._schedule = schedule
+        self._control = control
         self._jitter_s = jitter_s
-        self._on_tick = on_tick
-        self._on_watch = on_watch
         self._scheduler: BackgroundScheduler | None = None
 
     def start(self) -> None:
@@ -87,8 +96,9 @@ class Alarm:
         scheduler = BackgroundScheduler(
             timezone=UTC, executors={"default": DebugExecutor()}, job_defaults=defaults, daemon=True
         )
-        scheduler.add_job(self._on_tick, _Ticks(self._schedule, self._jitter_s))
-        scheduler.add_job(self._on_watch, "interval", seconds=WATCH_S)
+        control = self._control
+        scheduler.add_job(control.note, _Ticks(self._schedule, self._jitter_s), [control.due])
+        scheduler.add_job(control.note, "interval", [control.watch], seconds=WATCH_S)
         scheduler.start()
         self._scheduler = scheduler
 
@@ -126,6 +136,16 @@ Job = Callable[[datetime, Callable[[], None]], RunResult]
 """Makes the run of a tick if it is due, and calls the function when it begins."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Who hears what the loop does."""
+
+    on_alive: Callable[[], None] = lambda: None
+    """Called at least every second while nothing hangs."""
+    on_state: Callable[[str], None] = lambda _: None
+    """Hears in one line what the loop does."""
+
+
 class Loop:
     """Makes the run of every tick, late rather than never, and one run for ticks that were missed."""
 
@@ -136,10 +156,10 @@ class Loop:
         tell: Callable[[], bool],
         *,
         control: Control,
-        jitter_s: float = 0,
-        on_alive: Callable[[], None] = lambda: None,
-        on_state: Callable[[str], None] = lambda _: None,
+        alarm: Alarm,
+        hooks: Hooks,
         now: Clock = utc_now,
+        elapsed_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the loop.
 
@@ -147,22 +167,20 @@ class Loop:
             schedule: when runs are due.
             job: makes one run; any exception of it is survived.
             tell: tells the channels what they do not know; called twice a minute.
-            control: what the outside asks.
-            jitter_s: how much later than its tick a run may begin, at random.
-            on_alive: called at least every second while nothing hangs.
-            on_state: hears in one line what the loop does.
+            control: what the outside and the alarm ask.
+            alarm: wakes the loop.
+            hooks: who hears what the loop does.
             now: the time.
+            elapsed_s: seconds of a clock that nobody sets.
         """
         self._schedule = schedule
         self._job = job
         self._tell = tell
         self._control = control
-        self._on_alive = on_alive
-        self._on_state = on_state
+        self._alarm = alarm
+        self._hooks = hooks
         self._now = now
-        self._is_due = threading.Event()
-        self._is_watch_due = threading.Event()
-        self._alarm = Alarm(schedule, jitter_s, self._note_tick, self._note_watch)
+        self._elapsed_s = elapsed_s
         self._served: datetime | None = None
         self._offset_s = self._clock_offset_s()
         self._outage_since: float | None = None
@@ -175,7 +193,7 @@ class Loop:
         """Run until the outside asks to end; begins with the last tick if nobody has served it."""
         self._alarm.start()
         try:
-            self._is_due.set()
+            self._control.due.set()
             while not self._control.is_leaving:
                 self.step()
                 self._control.wake.wait(STEP_S)
@@ -186,36 +204,28 @@ class Loop:
     def step(self) -> None:
         """Do what is due; the body of the loop."""
         self._look_up()
-        if self._is_due.is_set():
+        if self._control.due.is_set():
             self._serve_ticks()
             self._say_idle()
 
     def _look_up(self) -> None:
         """Do what is to be done every second, whatever else one waits for."""
-        self._on_alive()
+        self._hooks.on_alive()
         self._notice_clock_step()
-        if self._is_watch_due.is_set():
-            self._is_watch_due.clear()
+        if self._control.watch.is_set():
+            self._control.watch.clear()
             self._watch()
-
-    def _note_tick(self) -> None:
-        self._is_due.set()
-        self._control.wake.set()
-
-    def _note_watch(self) -> None:
-        self._is_watch_due.set()
-        self._control.wake.set()
 
     def _pause(self, seconds: float) -> None:
         """Wait, but not beyond the next tick."""
-        end = time.monotonic() + seconds
-        while not self._control.is_leaving and not self._is_due.is_set() and (left := end - time.monotonic()) > 0:
+        end = self._elapsed_s() + seconds
+        while not self._control.is_leaving and not self._control.due.is_set() and (left := end - self._elapsed_s()) > 0:
             self._look_up()
             self._control.wake.wait(min(left, STEP_S))
             self._control.wake.clear()
 
     def _clock_offset_s(self) -> float:
-        return self._now().timestamp() - time.monotonic()
+        return self._now().timestamp() - self._elapsed_s()
 
     def _notice_clock_step(self) -> None:
         """Plan anew when somebody has set the machine's clock; it may wake us an hour late or a day early else."""
@@ -226,14 +236,14 @@ class Loop:
             way = "ahead" if step_s > 0 else "back"
             logger.warning("the clock was set %s by %s", way, format_span(timedelta(seconds=abs(step_s))))
             self._alarm.restart()
-            self._is_due.set()
+            self._control.due.set()
 
     # --- ticks
 
     def _serve_ticks(self) -> None:
         """Make the run of the last tick, again and again until it has one, there is a newer tick, or we are to end."""
         while not self._control.is_leaving:
-            self._is_due.clear()
+            self._control.due.clear()
             tick = self._schedule.last_until(self._now())
             delay_s = self._attempt(tick)
             if delay_s is not None:
@@ -269,7 +279,7 @@ class Loop:
             case RunInterruptedError():
                 return None
             case LeaseTakenError():
-                self._on_state(str(error).partition(";")[0])
+                self._hooks.on_state(str(error).partition(";")[0])
                 return LEASE_POLL_S
             case LeaseLostError():
                 logger.warning("%s", error)
@@ -278,7 +288,7 @@ class Loop:
 
     def _note_start(self, tick: datetime) -> None:
         self._note_database()
-        self._on_state(f"making the run of {_clock_text(tick)}")
+        self._hooks.on_state(f"making the run of {_clock_text(tick)}")
         late = self._now() - tick
         if late.total_seconds() > LATE_S:
             logger.warning("the run of %s begins %s late", _clock_text(tick), format_span(late))
@@ -292,21 +302,21 @@ class Loop:
     def _retry_delay_s(self, reason: str) -> float:
         delay_s = self._run_backoff.next_s()
         logger.warning("the run failed, trying again in %.0f s: %s", delay_s, reason)
-        self._on_state(f"the run failed, trying again: {reason}")
+        self._hooks.on_state(f"the run failed, trying again: {reason}")
         return delay_s
 
     def _database_delay_s(self, error: DatabaseError) -> float:
         if self._outage_since is None:
-            self._outage_since = time.monotonic()
+            self._outage_since = self._elapsed_s()
             logger.warning("%s; trying again until it answers", error)
-            self._on_state(f"waiting for the database: {error}")
+            self._hooks.on_state(f"waiting for the database: {error}")
         return self._database_backoff.next_s()
 
     def _note_database(self) -> None:
         """Say that the database is back, if it was away."""
         self._database_backoff.reset()
         if self._outage_since is not None:
-            away = timedelta(seconds=time.monotonic() - self._outage_since)
+            away = timedelta(seconds=self._elapsed_s() - self._outage_since)
             logger.warning("the database answers again after %s", format_span(away))
             self._outage_since = None
 
@@ -318,7 +328,7 @@ class Loop:
 
     def _say_idle(self) -> None:
         if not self._control.is_leaving:
-            self._on_state(f"waiting for {_clock_text(self._schedule.next_after(self._now()))}")
+            self._hooks.on_state(f"waiting for {_clock_text(self._schedule.next_after(self._now()))}")
 
 
 def _clock_text(moment: datetime) -> str:

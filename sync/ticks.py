@@ -52,8 +52,9 @@ class Schedule:
         """Return the last tick at or before a time, in UTC."""
         if self.every:
             return _EPOCH + (moment - _EPOCH) // self.every * self.every
-        # One second on, because the search leaves its start out.
-        found = next(CronSim(self.expression, (moment + timedelta(seconds=1)).astimezone(self.zone), reverse=True))
+        # The second after, because the search leaves its start out.
+        start = moment.replace(microsecond=0) + timedelta(seconds=1)
+        found = next(CronSim(self.expression, start.astimezone(self.zone), reverse=True))
         return found.astimezone(UTC)
 
     def ticks_after(self, moment: datetime) -> Iterator[datetime]:

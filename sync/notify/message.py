@@ -54,16 +54,14 @@ class Message:
 
     @property
     def summary(self) -> str:
-        """Return the message in a few words."""
-        count = len(self.changes) + self.hidden_count
-        if count == 1 and not self.troubles and not self.recoveries:
-            return self.changes[0]
-        if not count and len(self.troubles) == 1 and not self.recoveries:
-            return self.troubles[0].subject
-        if not count and not self.troubles and len(self.recoveries) == 1:
-            return f"over: {self.recoveries[0]}"
-        parts = ((count, "changed"), (len(self.troubles), "to look at"), (len(self.recoveries), "over"))
-        return ", ".join(f"{number} {words}" for number, words in parts if number)
+        """Return the message in a few words: its first fact, and how many more there are."""
+        facts = [
+            *(trouble.subject for trouble in self.troubles),
+            *self.changes,
+            *(f"over: {subject}" for subject in self.recoveries),
+        ]
+        more = len(facts) - 1 + self.hidden_count
+        return f"{facts[0]}, and {more} more" if more > 0 else facts[0] if facts else ""
 
     @property
     def severity(self) -> Severity:
