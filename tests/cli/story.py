@@ -111,7 +111,8 @@ class Recording:
         limits = ClientSettings(endpoint, 2, 10_000, max_attempts=1)
         credential = Credential(self.simulator.access_key_id, self.simulator.access_key_secret)
         with Client(limits, lambda: credential, now=lambda: self.now, backoff=BackoffPolicy(0, 0, 0)) as client:
-            run_once(settings, self.database, client, RunRequest(), interrupt=threading.Event(), now=lambda: self.now)
+            request = RunRequest(scheduled_at=self.now)
+            run_once(settings, self.database, client, request, interrupt=threading.Event(), now=lambda: self.now)
 
 
 def record_story(url: str, start: datetime = NOON) -> None:
