@@ -12,6 +12,7 @@ from sync.errors import ConfigError, DatabaseError, SchemaVersionError
 from sync.store.types import MYSQL_FAMILY
 
 CONNECT_TIMEOUT_S = 10  # a server that does not answer a handshake for this long is down, not busy
+IDLE_TRANSACTION_S = 60  # a process that hangs inside a transaction must not keep its locks for longer than the lease
 BUSY_TIMEOUT_MS = 30_000  # how long SQLite waits for another writer; a region of 500 targets writes in far less
 
 DRIVERS = {"sqlite": "sqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
@@ -103,7 +104,8 @@ def _engine_of(url: URL, label: str) -> Engine:
         arguments = {"timeout": BUSY_TIMEOUT_MS / 1000}
         options = {}
     elif family == "postgresql":
-        arguments = {"connect_timeout": CONNECT_TIMEOUT_S, "options": "-c TimeZone=UTC"}
+        settings = f"-c TimeZone=UTC -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_S}s"
+        arguments = {"connect_timeout": CONNECT_TIMEOUT_S, "options": settings}
     else:
         arguments = {
             "connect_timeout": CONNECT_TIMEOUT_S,
@@ -119,6 +121,8 @@ def _engine_of(url: URL, label: str) -> Engine:
             f"run: pip install 'ehpc-image-sync[{EXTRAS.get(family, 'all')}]'"
         ) from error
     event.listen(engine, "do_connect", _connect)
+    if family in MYSQL_FAMILY:
+        event.listen(engine, "connect", _prepare_mysql)
     if family == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -131,6 +135,12 @@ def _connect(dialect: Dialect, _: object, arguments: Any, options: Any) -> Any:
         return dialect.connect(*arguments, **options)
     except (TypeError, ValueError, OSError) as error:
         raise ConfigError(f"database_url has an option that the driver refuses: {error}") from error
+
+
+def _prepare_mysql(connection: Any, _: object) -> None:
+    if "MariaDB" in connection.get_server_info():  # MySQL has no such limit
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_write_transaction_timeout={IDLE_TRANSACTION_S}")
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:

@@ -198,4 +198,13 @@ def _is_dead(owner: str | None) -> bool:
         return True
     except (PermissionError, OverflowError):
         return False
-    return False
+    return _is_zombie(int(match[1]))
+
+
+def _is_zombie(process_id: int) -> bool:
+    """Return whether a process is dead and only waits for its parent to take note, as below a careless PID 1."""
+    try:
+        # The state follows the name, which stands in parentheses and may hold any character.
+        return Path(f"/proc/{process_id}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False

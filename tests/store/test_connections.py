@@ -219,3 +219,18 @@ def test_a_statement_that_fails_shows_neither_sql_nor_values(database: Database)
         connection.execute(text("SELECT no_such_column FROM no_such_table WHERE x = :value"), {"value": CANARY})
     assert "SELECT" not in str(caught.value)
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
+def test_the_locks_of_a_process_that_hangs_inside_a_transaction_are_freed(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("sync.store.database.IDLE_TRANSACTION_S", 1)
+    database = Database(request.getfixturevalue(f"{name}_url"))
+    lease = Lease(database)
+    lease.acquire()
+    with pytest.raises(DatabaseError), database.writing() as hanging:
+        lease.guard(hanging)
+        lease.renew()  # waits for the lock until the server ends the transaction above
+        lease.guard(hanging)
+    database.close()

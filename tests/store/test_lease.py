@@ -1,6 +1,7 @@
 """The lease: one of many gets it, on the database's clock, and a stalled owner can never write again."""
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, event, select, update
 from sync.errors import LeaseLostError, LeaseTakenError
 from sync.inventory import Counts, RunStatus
 from sync.store.database import Database, require_history
-from sync.store.lease import LEASE_S, Lease
+from sync.store.lease import LEASE_S, Lease, _is_dead, _process_scope
 from sync.store.schema import lease
 from tests.store.builders import (
     NOON,
@@ -277,3 +278,10 @@ def test_no_time_of_this_machine_enters_the_lease(database: Database) -> None:
     taken.release()
     assert len(texts) >= 5
     assert not [entry for entry in texts if "datetime" in entry or "'20" in entry]
+
+
+def test_a_dead_process_whose_parent_took_no_note_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert _is_dead(f"host process {child.pid} ({_process_scope()}-00000000)")
+    assert not _is_dead(f"host process {os.getpid()} ({_process_scope()}-00000000)")
