@@ -129,7 +129,7 @@ class Station:
     def _tell(self) -> bool:
         """Tell the channels; where the database is away for as long as makes data stale, tell them that."""
         try:
-            is_told = self._teller.tell()
+            is_told = self._teller.tell(is_patient=True)
         except DatabaseError as error:
             self._note_outage(error)
             return False

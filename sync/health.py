@@ -86,6 +86,8 @@ class Health:
     failing: tuple[Failing, ...]
     held: tuple[Held, ...]
     troubled_regions: Mapping[str, str]
+    """Regions whose last run failed in part though all targets are observed, as when a listing fails; by cause."""
+    lastingly_troubled: Mapping[str, str]
     """Regions whose last runs all failed in part though no target's failure lasts, with the last cause."""
     last_runs: Sequence[Row]
     """The last whole runs, the newest first."""
@@ -108,7 +110,7 @@ class Health:
     @property
     def is_well(self) -> bool:
         """Return whether nothing needs a look: fresh, complete, nothing held, and the last run was not lost."""
-        return not (self.failing or self.held or self.lost_runs or self.outage)
+        return not (self.failing or self.held or self.lost_runs or self.outage or self.troubled_regions)
 
     @property
     def outage(self) -> tuple[str, ...]:
@@ -142,7 +144,7 @@ class Health:
         found += [_failing_incident(entry) for entry in self.failing if entry.is_lasting]
         found += [
             Incident(f"failing/{region_id}", f"{region_id} has been failing in part: {error}")
-            for region_id, error in self.troubled_regions.items()
+            for region_id, error in self.lastingly_troubled.items()
         ]
         if self.lost_runs >= self.failures_after:
             found.append(Incident("runs", self.lost_sentence))
@@ -157,11 +159,11 @@ def find_health(connection: Connection, settings: Settings, now: datetime) -> He
     ends = list_region_run_ends(connection, after)
     gaps = list_open_gaps(connection)
     failing = _failing_of(gaps, ends, after)
+    failing_regions = {entry.region_id for entry in failing}
     lasting = {entry.region_id for entry in failing if entry.is_lasting}
-    troubled = {
-        region_id: runs[0].error
-        for region_id, runs in sorted(ends.items())
-        if region_id not in lasting and len(runs) >= after and all(entry.status in TROUBLED for entry in runs)
+    troubled = {name: runs[0].error for name, runs in sorted(ends.items()) if runs[0].status in TROUBLED}
+    lastingly = {
+        name for name, runs in ends.items() if len(runs) >= after and {entry.status for entry in runs} <= TROUBLED
     }
     expected = () if settings.regions == (ALL_REGIONS,) else settings.regions
     span = settings.stale_span(now)
@@ -172,7 +174,8 @@ def find_health(connection: Connection, settings: Settings, now: datetime) -> He
         regions=tuple(_region_health(name, conditions.get(name), now, span) for name in names),
         failing=failing,
         held=_held_of(connection),
-        troubled_regions=troubled,
+        troubled_regions={name: error for name, error in troubled.items() if name not in failing_regions},
+        lastingly_troubled={name: error for name, error in troubled.items() if name in lastingly - lasting},
         last_runs=list_last_runs(connection, after + 1),
         failures_after=after,
         holder=find_holder(connection),

@@ -164,11 +164,16 @@ def health_reasons(health: Health) -> tuple[str, ...]:
     if health.lost_runs and not any(reason.startswith("the last") for reason in reasons):
         reasons.append(health.lost_sentence)
     reasons += [_failing_sentence(entry) for entry in health.failing]
+    reasons += _troubled_sentences(health)
     reasons += [
         f"{counted(len(entry.rows), 'removal')} held in {entry.region_id} since {entry.since:%Y-%m-%d %H:%M} UTC"
         for entry in health.held
     ]
     return tuple(reasons)
+
+
+def _troubled_sentences(health: Health) -> list[str]:
+    return [f"{name}: the last run failed in part: {error}" for name, error in health.troubled_regions.items()]
 
 
 def _failing_sentence(entry: Failing) -> str:
@@ -188,7 +193,7 @@ def health_summary(health: Health, next_run_at: datetime, zone: ZoneInfo) -> str
         lines.append(f"! {held.region_id}: {counted(len(held.rows), 'removal')} held since {_shown(held.since, zone)}")
         lines += [f"  {line}" for line in what]
         lines.append(f"    if they are real: ehpc-image-sync accept-removals --region {held.region_id}")
-    lines += [f"! {reason}" for reason in health.outage]
+    lines += [f"! {reason}" for reason in (*_troubled_sentences(health), *health.outage)]
     if health.lost_runs and not any(reason.startswith("the last") for reason in health.outage):
         lines.append(f"! {health.lost_sentence}")
     lines += _run_lines(health, next_run_at, zone)

@@ -17,6 +17,7 @@ from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from sync.backoff import Backoff
 from sync.errors import (
     DatabaseError,
     LeaseLostError,
@@ -112,24 +113,6 @@ class Alarm:
         """Count anew from the present: what was planned before the clock was set means nothing any more."""
         self.stop()
         self.start()
-
-
-@dataclass(slots=True)
-class Backoff:
-    """Waits that double from the first to the longest, until what failed works again."""
-
-    first_s: float
-    longest_s: float
-    failures: int = 0
-
-    def next_s(self) -> float:
-        """Return how long to wait now."""
-        self.failures += 1
-        return min(self.longest_s, self.first_s * 2.0 ** min(self.failures - 1, 30))
-
-    def reset(self) -> None:
-        """Begin with the first wait again."""
-        self.failures = 0
 
 
 Job = Callable[[datetime, Callable[[], None]], RunResult]

@@ -13,6 +13,7 @@ from itertools import groupby
 
 from sqlalchemy import Connection
 
+from sync.backoff import Backoff
 from sync.config import Settings
 from sync.errors import LeaseTakenError
 from sync.health import Incident, find_health
@@ -33,6 +34,9 @@ RUNS_TOLD_APART = 5  # a channel that was broken for longer hears of all those r
 
 CHANGES_AT_ONCE = 50_000  # rows that are read for one telling, some tens of MiB; the rest follows with the next one
 
+BROKEN_FIRST_S = 30  # until a channel that failed is tried again outside of a run, doubling; one that hangs costs
+BROKEN_LONGEST_S = 900  # its whole timeout each time
+
 LEASE_POLL_S = 0.5  # how often a process asks whether another one has finished telling
 
 
@@ -44,6 +48,17 @@ class Piece:
     change_id: int
     begun: Mapping[str, str] = field(default_factory=dict)
     ended: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class _Broken:
+    """A channel that failed, and when to try it again."""
+
+    backoff: Backoff = field(default_factory=lambda: Backoff(BROKEN_FIRST_S, BROKEN_LONGEST_S))
+    not_before_s: float = 0
+
+    def fail(self) -> None:
+        self.not_before_s = time.monotonic() + self.backoff.next_s()
 
 
 class Teller:
@@ -66,18 +81,20 @@ class Teller:
         self.channels = open_channels(settings.notify_urls)
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self._templates = Templates(settings.notify_template_dir) if self.channels else None
-        self._broken: set[str] = set()
+        self._broken: dict[str, _Broken] = {}
 
-    def tell(self, *, wait_s: float = 0) -> bool:
+    def tell(self, *, wait_s: float = 0, is_patient: bool = False) -> bool:
         """Tell every channel what it does not know; return whether all of them know everything now.
 
-        ``wait_s`` is how long to wait for another process that is telling; it tells what is new to it by then.
+        ``wait_s`` is how long to wait for another process that is telling; it tells what is new to it by then. With
+        ``is_patient`` a channel that failed is left alone for a while, longer each time.
 
         Raises:
             DatabaseError: what is to be told could not be read, or that it was told could not be written.
         """
         deadline = time.monotonic() + wait_s
-        while self._is_anything_untold():
+        channels = [channel for channel in self.channels if not is_patient or self._is_hopeful(channel)]
+        while self._is_anything_untold(channels):
             lease = Lease(self._database, TELL)
             try:
                 lease.take()
@@ -87,38 +104,43 @@ class Teller:
                 time.sleep(LEASE_POLL_S)
                 continue
             try:
-                return self._tell_all(lease)
+                return self._tell_all(lease, channels)
             finally:
                 lease.release()
-        return True
+        return not self._broken
 
     def tell_directly(self, message: Message) -> None:
         """Send a message that no database stands behind; a channel that fails does not hear of it."""
         for channel in self.channels:
             self._is_taken(channel, message)
 
-    def _is_anything_untold(self) -> bool:
-        if not self.channels:
+    def _is_hopeful(self, channel: Channel) -> bool:
+        broken = self._broken.get(channel.name)
+        return broken is None or time.monotonic() >= broken.not_before_s
+
+    def _is_anything_untold(self, channels: Sequence[Channel]) -> bool:
+        if not channels:
             return False
         with self._database.reading() as connection:
             told = find_told(connection)
             latest = find_latest_change_id(connection)
             going_on = {incident.key for incident in self._incidents(connection)}
-        known = [told.get(channel.name) for channel in self.channels]
+        known = [told.get(channel.name) for channel in channels]
         return any(entry is None or entry.change_id < latest or entry.incidents.keys() != going_on for entry in known)
 
     def _incidents(self, connection: Connection) -> tuple[Incident, ...]:
         return find_health(connection, self._settings, self._now()).incidents()
 
-    def _tell_all(self, lease: Lease) -> bool:
+    def _tell_all(self, lease: Lease, channels: Sequence[Channel]) -> bool:
         book = TellingBook(self._database, lease)
-        is_complete = True
-        for channel in self.channels:
+        for channel in channels:
             lease.renew()
-            is_complete = self._tell_channel(channel, book) and is_complete
-        return is_complete
+            while self._tell_channel(channel, book):
+                pass
+        return not self._broken
 
     def _tell_channel(self, channel: Channel, book: TellingBook) -> bool:
+        """Tell one channel; return whether there is more to tell than was read at once."""
         with self._database.reading() as connection:
             told = find_told(connection).get(channel.name)
             first = find_first_cursor(connection)
@@ -132,7 +154,7 @@ class Teller:
             if not self._is_taken(channel, piece.message):
                 return False
             book.note_told(channel.name, self._now(), change_id=piece.change_id, begun=piece.begun, ended=piece.ended)
-        return len(changes) < CHANGES_AT_ONCE
+        return len(changes) == CHANGES_AT_ONCE
 
     def _is_taken(self, channel: Channel, message: Message) -> bool:
         if self._templates is None:
@@ -143,12 +165,11 @@ class Teller:
             self.outcomes[channel.name, "failed"] += 1
             if channel.name not in self._broken:
                 logger.warning("%s; it will be told again until it does", error)
-            self._broken.add(channel.name)
+            self._broken.setdefault(channel.name, _Broken()).fail()
             return False
         self.outcomes[channel.name, "sent"] += 1
-        if channel.name in self._broken:
+        if self._broken.pop(channel.name, None):
             logger.warning("%s takes messages again", channel.name)
-        self._broken.discard(channel.name)
         return True
 
 

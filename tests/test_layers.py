@@ -10,7 +10,7 @@ import pytest
 import sync
 
 CHECKOUT = Path(__file__).parents[1]
-PURE = ("diff", "plan", "region", "render", "report", "moments")
+PURE = ("diff", "plan", "region", "render", "report", "moments", "ticks")
 
 
 def modules_of(path: Path) -> set[str]:
@@ -44,11 +44,11 @@ def test_what_decides_touches_no_database_and_no_network(name: str) -> None:
     assert outside.isdisjoint({"sqlalchemy", "requests", "socket", "urllib3", "alembic", "sqlite3", "os", "time"})
 
 
-def test_every_failure_is_caught_by_name() -> None:
-    broad = [
-        f"{path.name}:{node.lineno}"
+def test_every_failure_is_caught_by_name_but_in_the_loop_that_must_survive_all() -> None:
+    broad = {
+        path.relative_to(CHECKOUT / "sync").as_posix()
         for path in (CHECKOUT / "sync").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) == "Exception")
-    ]
-    assert broad == []
+    }
+    assert broad == {"schedule.py"}

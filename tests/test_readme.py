@@ -130,7 +130,7 @@ def test_the_options_that_the_table_of_commands_names_exist() -> None:
 def default_of(key: str) -> str:
     """Return a default as README writes it."""
     value = getattr(Settings(), key)
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(value) if value else "[]"
@@ -141,7 +141,8 @@ def test_the_table_of_keys_equals_the_settings() -> None:
     documented: dict[str, str] = {}
     for keys, defaults, *_ in table_after("key | default | meaning"):
         documented |= zip(names_in(keys), names_in(defaults) or [defaults], strict=True)
-    expected = {key: default_of(key) for key in KEYS} | {"regions": "none"}
+    computed = {"regions": "none", "stale_after": "3 intervals of the schedule"}
+    expected = {key: default_of(key) for key in KEYS} | computed
     assert documented == expected
 
 

@@ -26,8 +26,10 @@ def accept_removals(regions: Sequence[str], form: str | None, *, is_sure: bool) 
     shows them.
     """
     from sync.accept import accept_removals as accept
+    from sync.job import tell_quietly
     from sync.render import held_grid
     from sync.store.history import list_held
+    from sync.tell import Teller
 
     with open_history() as (settings, connection):
         held = list_held(connection, tuple(regions))
@@ -41,7 +43,9 @@ def accept_removals(regions: Sequence[str], form: str | None, *, is_sure: bool) 
         say(f"nothing was accepted; to accept: {PROGRAM} accept-removals --yes")
         return
     with open_database(settings) as database:
+        teller = Teller(settings, database)
         done = accept(database, [(target, image) for target, image, _ in held])
+        tell_quietly(teller)
     say(f"accepted as run {done.run_id}: {done.removed_count} removals, {done.retired_count} retired instance types")
     if done.vanished_count:
         say(f"{done.vanished_count} were no longer held when they were to be written, and stay as they are")

@@ -110,10 +110,16 @@ def test_runs_that_observed_nothing_or_died_are_counted_from_the_last(one_scene:
     assert health.outage == ("the last 2 runs observed nothing: " + str(health.last_runs[0]["error"]),)
 
 
-def test_a_listing_that_fails_again_and_again_troubles_its_region(one_scene: Scene) -> None:
-    for _ in range(3):
-        one_scene.run(faults=LISTING)
-    assert list(one_scene.health().troubled_regions) == ["cn-beijing"]
+def test_a_listing_that_fails_troubles_its_region_though_all_targets_are_observed(one_scene: Scene) -> None:
+    one_scene.run(faults=LISTING)
+    health = one_scene.health()
+    assert list(health.troubled_regions) == ["cn-beijing"]
+    assert (health.failing, health.is_well, dict(health.lastingly_troubled)) == ((), False, {})
+    one_scene.run(faults=LISTING)
+    one_scene.run(faults=LISTING)
+    assert list(one_scene.health().lastingly_troubled) == ["cn-beijing"]
+    one_scene.run()
+    assert one_scene.health().is_well
 
 
 def test_observations_of_the_future_are_no_proof_of_freshness(one_scene: Scene) -> None:

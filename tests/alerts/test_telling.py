@@ -133,6 +133,28 @@ def test_a_broken_channel_is_logged_once_and_again_when_it_works(
     assert lines[1] == f"{name} takes messages again"
 
 
+def test_a_patient_teller_leaves_a_broken_channel_alone_for_a_while(one_scene: Scene) -> None:
+    one_scene.told()
+    one_scene.receiver.status = 500
+    one_scene.run(with_rocky)
+    one_scene.teller.tell()
+    one_scene.receiver.status = 200
+    assert not one_scene.teller.tell(is_patient=True)
+    assert one_scene.receiver.titles == []
+    assert one_scene.teller.tell()
+    assert len(one_scene.receiver.titles) == 1
+
+
+def test_more_changes_than_are_read_at_once_are_told_one_after_the_other(
+    one_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_scene.told()
+    one_scene.run(with_rocky)
+    monkeypatch.setattr("sync.tell.CHANGES_AT_ONCE", 2)
+    assert one_scene.teller.tell()
+    assert sum(len(str(entry["message"]).splitlines()) - 1 for entry in one_scene.receiver.messages) == 2
+
+
 def test_a_new_channel_hears_of_the_newest_run_and_not_of_the_whole_past(one_scene: Scene) -> None:
     one_scene.run(with_rocky)
     one_scene.run(without_centos)

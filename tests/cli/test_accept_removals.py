@@ -11,6 +11,7 @@ from sync.simulator.catalogue import (
 from sync.simulator.server import Simulator
 from sync.store.database import Database
 from sync.store.lease import Lease
+from tests.alerts.receiver import receiving
 from tests.cli.program import Program
 from tests.cli.story import an_image
 
@@ -130,3 +131,12 @@ def test_what_came_back_while_the_person_thought_is_not_removed(program: Program
     assert "25 were no longer held when they were to be written, and stay as they are" in answer.err
     assert {row["region_id"] for row in program.rows("changes")} == {"cn-hangzhou"}
     assert len(program.rows("images", "--region", "cn-beijing", "--instance-type", STRUCK)) == 25
+
+
+def test_acceptance_is_told_at_once(program: Program, simulator: Simulator) -> None:
+    hold_removals(program, simulator)
+    with receiving() as receiver:
+        program.configure(notify_urls=receiver.channel)
+        assert program.ask("accept-removals", "--yes").code == 0
+    assert len(receiver.messages) == 1
+    assert "removed from" in receiver.messages[0]["message"]

@@ -6,6 +6,7 @@ import socket
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -229,8 +230,14 @@ def test_the_locks_of_a_process_that_hangs_inside_a_transaction_are_freed(
     database = Database(request.getfixturevalue(f"{name}_url"))
     lease = Lease(database)
     lease.acquire()
-    with pytest.raises(DatabaseError), database.writing() as hanging:
-        lease.guard(hanging)
-        lease.renew()  # waits for the lock until the server ends the transaction above
-        lease.guard(hanging)
+    with pytest.raises(DatabaseError):
+        hang_while(lease.renew, database, lease)  # it waits for the lock until the server ends the transaction
     database.close()
+
+
+def hang_while(action: Callable[[], object], database: Database, lease: Lease) -> None:
+    """Hold the lease's lock in a transaction without a statement while something else is done."""
+    with database.writing() as hanging:
+        lease.guard(hanging)
+        action()
+        lease.guard(hanging)
