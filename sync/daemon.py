@@ -5,11 +5,12 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import FrameType
-from typing import Any
 
 from sync.config import Settings
 from sync.errors import DatabaseError, SyncError
@@ -22,8 +23,9 @@ from sync.run import RunRequest, RunResult, check_regions, check_turn
 from sync.schedule import Alarm, Control, Hooks, Loop
 from sync.session import open_client, open_database
 from sync.systemd import Systemd
-from sync.tell import Teller
+from sync.tell import Outcomes, Teller
 from sync.ticks import format_span
+from sync.web.metrics import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +33,20 @@ EXIT_S = 8  # after a signal: what cannot be cut within these (a name look-up, a
 HUNG_S = 300  # without a sign of life from the loop; writing the first load of a large region takes a minute
 
 
+@dataclass(slots=True)
+class Process:
+    """What outlives a change of the configuration: what is asked of the process, and what it has counted."""
+
+    control: Control = field(default_factory=Control)
+    systemd: Systemd = field(default_factory=Systemd)
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    outcomes: Outcomes = field(default_factory=Counter)
+
+
 class Station:
     """Everything that one configuration needs: database, channels, HTTP server and the loop."""
 
-    def __init__(self, settings: Settings, control: Control, systemd: Systemd) -> None:
+    def __init__(self, settings: Settings, process: Process) -> None:
         """Open what must be there from the start; the database may still be away.
 
         Raises:
@@ -42,15 +54,15 @@ class Station:
         """
         check_regions(settings)
         self.settings = settings
-        self._control = control
-        self._systemd = systemd
+        self._process = process
         self._alive_at = time.monotonic()
         self._stack = ExitStack()
         try:
             self._database = self._stack.enter_context(open_database(settings))
-            self._teller = Teller(settings, self._database)
+            self._teller = Teller(settings, self._database, outcomes=process.outcomes)
             self._workshop = Workshop(settings, self._database, self._teller)
-            self._telemetry: Any = self._served() if settings.listen_address else None
+            if settings.listen_address:
+                self._listen(*settings.listen_address)
         except BaseException:
             self.close()
             raise
@@ -77,37 +89,33 @@ class Station:
             settings.due,
             self._make_run,
             self._tell,
-            control=self._control,
-            alarm=Alarm(settings.due, self._control, settings.schedule_jitter_s),
-            hooks=Hooks(self._note_alive, self._systemd.status),
+            control=self._process.control,
+            alarm=Alarm(settings.due, self._process.control, settings.schedule_jitter_s),
+            hooks=Hooks(self._note_alive, self._process.systemd.status),
         )
-        self._systemd.ready()
+        self._process.systemd.ready()
         loop.serve()
 
-    def _served(self) -> Any:
+    def _listen(self, host: str, port: int) -> None:
         from sync.web.app import Source, create_app
-        from sync.web.metrics import Telemetry
         from sync.web.server import Server
 
-        telemetry = Telemetry()
         source = Source(
             settings=self.settings,
             database=self._database,
-            telemetry=telemetry,
+            telemetry=self._process.telemetry,
             is_alive=lambda: time.monotonic() - self._alive_at < HUNG_S,
             next_run_at=lambda: self.settings.due.next_after(utc_now()),
-            notifications=lambda: dict(self._teller.outcomes),
+            notifications=lambda: dict(self._process.outcomes),
         )
-        host, port = self.settings.listen_address or ("", 0)
         server = Server(create_app(source), host, port)
         self._stack.callback(server.close)
         server.start()
         logger.info("health and metrics at %s", server.url)
-        return telemetry
 
     def _note_alive(self) -> None:
         self._alive_at = time.monotonic()
-        self._systemd.alive()
+        self._process.systemd.alive()
 
     def _make_run(self, tick: datetime, on_start: Callable[[], None]) -> RunResult:
         request = RunRequest("schedule", scheduled_at=tick, only_if_due=True)
@@ -117,12 +125,11 @@ class Station:
                 self._workshop,
                 client,
                 request,
-                interrupt=self._control.stop,
+                interrupt=self._process.control.stop,
                 on_progress=lambda _: self._note_alive(),
                 on_start=on_start,
             )
-            if self._telemetry:
-                self._telemetry.note_run(result, client.statistics())
+            self._process.telemetry.note_run(result, client.statistics())
         _log_failures(result)
         return result
 
@@ -157,34 +164,34 @@ def serve(load: Callable[[], Settings]) -> None:
     Raises:
         ConfigError: the configuration cannot be used at the start; a bad one later is refused and the old one stays.
     """
-    control, systemd = Control(), Systemd()
-    with _signals(control):
-        station = Station(load(), control, systemd)
+    process = Process()
+    with _signals(process.control):
+        station = Station(load(), process)
         try:
             while True:
                 station.serve()
-                if control.stop.is_set():
+                if process.control.stop.is_set():
                     break
-                control.reload.clear()
-                systemd.reloading()
-                station = _reloaded(station, load, control, systemd)
+                process.control.reload.clear()
+                process.systemd.reloading()
+                station = _reloaded(station, load, process)
         finally:
-            systemd.stopping()
+            process.systemd.stopping()
             station.close()
     logger.info("ended, as it was told to")
 
 
-def _reloaded(station: Station, load: Callable[[], Settings], control: Control, systemd: Systemd) -> Station:
+def _reloaded(station: Station, load: Callable[[], Settings], process: Process) -> Station:
     """Return the station of the configuration as it is now, or one of the old configuration if that is no good."""
     old = station.settings
     try:
         settings = load()
         station.close()  # first, because both may want the same port
-        reloaded = Station(settings, control, systemd)
+        reloaded = Station(settings, process)
     except SyncError as error:
         logger.error("the configuration was not taken over, the old one stays: %s", error)  # noqa: TRY400
         station.close()
-        return Station(old, control, systemd)
+        return Station(old, process)
     logger.info("the configuration was read again")
     return reloaded
 

@@ -52,6 +52,8 @@ class Failing:
     message: str
     since: datetime
     instance_types: tuple[str, ...]
+    target_count: int
+    """As many as instance types, or more where they are asked with several BaseOsTags."""
     is_lasting: bool
     """Whether one of them has failed in as many whole runs in a row as channels wait for."""
 
@@ -217,7 +219,7 @@ def _failing_of(gaps: Sequence[OpenGap], ends: Mapping[str, Sequence[RegionRunEn
         first_run = min(gap.run_id for gap in group)
         failed = sum(entry.run_id >= first_run for entry in ends.get(region_id, ()))
         types = tuple(sorted({gap.instance_type for gap in group}))
-        found.append(Failing(region_id, code, oldest.message, oldest.gap_from, types, failed >= after))
+        found.append(Failing(region_id, code, oldest.message, oldest.gap_from, types, len(group), failed >= after))
     return tuple(found)
 
 

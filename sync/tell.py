@@ -40,6 +40,10 @@ BROKEN_LONGEST_S = 900  # its whole timeout each time
 LEASE_POLL_S = 0.5  # how often a process asks whether another one has finished telling
 
 
+Outcomes = Counter[tuple[str, str]]
+"""Messages by channel and by ``sent`` or ``failed``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """One message to send, and what its channel knows once it has taken it."""
@@ -66,11 +70,13 @@ class Teller:
 
     Attributes:
         channels: in the order of the configuration.
-        outcomes: messages of this process, counted by channel and by ``sent`` or ``failed``.
+        outcomes: the messages of this process.
     """
 
-    def __init__(self, settings: Settings, database: Database, *, now: Clock = utc_now) -> None:
-        """Read channels and templates; nothing is sent.
+    def __init__(
+        self, settings: Settings, database: Database, *, outcomes: Outcomes | None = None, now: Clock = utc_now
+    ) -> None:
+        """Read channels and templates; nothing is sent. ``outcomes`` go on counting where another teller stopped.
 
         Raises:
             ConfigError: Apprise does not know one of the URLs, or a template cannot be used.
@@ -79,7 +85,7 @@ class Teller:
         self._database = database
         self._now = now
         self.channels = open_channels(settings.notify_urls)
-        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.outcomes: Outcomes = Counter() if outcomes is None else outcomes
         self._templates = Templates(settings.notify_template_dir) if self.channels else None
         self._broken: dict[str, _Broken] = {}
 

@@ -75,26 +75,28 @@ def list_region_conditions(connection: Connection) -> list[RegionCondition]:
         _count(is_unknown),
         _count(is_retired),
     ).group_by(status.region_id)
-    held, listed = _held_counts(connection), _complete_runs(connection)
+    held = _held_counts(connection)
     return [
         RegionCondition(
             region_id,
             # Where every type is retired, listing none was the last that was observed.
-            observed_at if asked else listed.get(region_id),
+            observed_at if asked else _find_last_complete_run(connection, region_id),
             asked - unknown,
             unknown,
             retired,
             held.get(region_id, 0),
         )
-        for region_id, observed_at, asked, unknown, retired in connection.execute(query.order_by(status.region_id))
+        for region_id, observed_at, asked, unknown, retired in connection.execute(
+            query.order_by(status.region_id)
+        ).all()
         if asked or retired
     ]
 
 
-def _complete_runs(connection: Connection) -> dict[str, datetime]:
+def _find_last_complete_run(connection: Connection, region_id: str) -> datetime | None:
     columns = region_run.c
-    query = sa.select(columns.region_id, sa.func.max(columns.started_at)).where(columns.is_complete == sa.true())
-    return {row[0]: row[1] for row in connection.execute(query.group_by(columns.region_id))}
+    complete = (columns.region_id == region_id, columns.is_complete == sa.true())
+    return connection.execute(sa.select(sa.func.max(columns.started_at)).where(*complete)).scalar()
 
 
 def _count(condition: Any) -> Any:

@@ -1,0 +1,25 @@
+"""What the daemon gives to its HTTP side."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sync.config import Settings
+from sync.inventory import Clock, utc_now
+from sync.store.database import Database
+from sync.web.metrics import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where pages and metrics come from; the functions are called by several threads."""
+
+    settings: Settings
+    database: Database
+    telemetry: Telemetry
+    is_alive: Callable[[], bool]
+    """Whether the daemon's loop lives."""
+    next_run_at: Callable[[], datetime | None]
+    notifications: Callable[[], Mapping[tuple[str, str], int]]
+    """Messages of this process, counted by channel and by ``sent`` or ``failed``."""
+    now: Clock = utc_now
