@@ -1,7 +1,7 @@
 """The tick that a run serves, what each channel has been told of what goes on, and a faster target_status.
 
-The view asks for a region's last complete run target by target, by an index: joined as a derived table it made MariaDB
-read all runs of the region for each of its targets.
+The view finds a region's last complete run by an index; joined as a derived table it took MariaDB a minute when a year
+of runs had gathered.
 
 Repeatable after any cut, as 0001 is: what stands already is left alone.
 """
@@ -25,7 +25,9 @@ OPEN = {
     "mysql": "TIMESTAMP'9999-12-31 00:00:00.000'",
 }
 
-LAST_RUN = "(SELECT MAX(r.started_at) FROM region_run r WHERE r.region_id = t.region_id AND r.is_complete = TRUE)"
+# Not MAX: for that MariaDB reads all runs of the region for each of its targets.
+LAST_RUN = """(SELECT r.started_at FROM region_run r WHERE r.region_id = t.region_id AND r.is_complete = TRUE
+               ORDER BY r.started_at DESC LIMIT 1)"""
 
 TARGET_STATUS = """
     SELECT t.region_id, t.instance_type, t.base_os_tag AS base_os_tag_filter, t.first_observed_at,

@@ -19,7 +19,6 @@ from sync.store.schema import (
     run,
     sync_runs,
     target,
-    target_status,
 )
 
 ENDED = (RunStatus.OK, RunStatus.PARTIAL, RunStatus.HELD, RunStatus.FAILED)
@@ -64,39 +63,51 @@ class RegionRunEnd:
 
 def list_region_conditions(connection: Connection) -> list[RegionCondition]:
     """Return the condition of every region with targets that are asked or retired, sorted by region."""
-    status = target_status.c
-    is_retired = status.retired_at.is_not(None)
-    is_asked = sa.and_(status.retired_at.is_(None), sa.func.coalesce(status.error_code, "") != NOT_PLANNED)
-    is_unknown = sa.and_(is_asked, sa.or_(status.unknown_since.is_not(None), status.first_observed_at.is_(None)))
-    query = sa.select(
-        status.region_id,
-        sa.type_coerce(sa.func.max(sa.case((is_asked, status.last_observed_at))), status.last_observed_at.type),
-        _count(is_asked),
-        _count(is_unknown),
-        _count(is_retired),
-    ).group_by(status.region_id)
+    gap = coverage_gap.c
+    is_retired = target.c.retired_at != OPEN
+    is_asked = sa.and_(target.c.retired_at == OPEN, sa.func.coalesce(gap.error_code, "") != NOT_PLANNED)
+    is_unknown = sa.and_(is_asked, sa.or_(gap.gap_from.is_not(None), target.c.first_observed_at.is_(None)))
+    is_current = sa.and_(is_asked, gap.gap_from.is_(None), target.c.asked_at.is_not(None))
+    written_at = sa.func.max(sa.case((is_asked, sa.func.coalesce(gap.gap_from, target.c.observed_at))))
+    query = (
+        sa.select(
+            target.c.region_id,
+            sa.type_coerce(written_at, target.c.observed_at.type).label("written_at"),
+            _count(is_asked).label("asked"),
+            _count(is_unknown).label("unknown"),
+            _count(is_retired).label("retired"),
+            _count(is_current).label("current"),
+        )
+        .select_from(target.outerjoin(coverage_gap, sa.and_(gap.target_id == target.c.id, gap.gap_to == OPEN)))
+        .group_by(target.c.region_id)
+        .order_by(target.c.region_id)
+    )
     held = _held_counts(connection)
     return [
         RegionCondition(
-            region_id,
-            # Where every type is retired, listing none was the last that was observed.
-            observed_at if asked else _find_last_complete_run(connection, region_id),
-            asked - unknown,
-            unknown,
-            retired,
-            held.get(region_id, 0),
+            row.region_id,
+            _observed_at(connection, row),
+            row.asked - row.unknown,
+            row.unknown,
+            row.retired,
+            held.get(row.region_id, 0),
         )
-        for region_id, observed_at, asked, unknown, retired in connection.execute(
-            query.order_by(status.region_id)
-        ).all()
-        if asked or retired
+        for row in connection.execute(query).all()
+        if row.asked or row.retired
     ]
 
 
-def _find_last_complete_run(connection: Connection, region_id: str) -> datetime | None:
+def _observed_at(connection: Connection, row: Any) -> datetime | None:
+    """Return a region's newest observation: what its targets say, or its last complete run for all that are covered.
+
+    Where every type is retired, listing none was the last that was observed.
+    """
     columns = region_run.c
-    complete = (columns.region_id == region_id, columns.is_complete == sa.true())
-    return connection.execute(sa.select(sa.func.max(columns.started_at)).where(*complete)).scalar()
+    complete = (columns.region_id == row.region_id, columns.is_complete == sa.true())
+    newest = sa.select(columns.started_at).where(*complete).order_by(columns.started_at.desc()).limit(1)
+    run_at = connection.execute(newest).scalar() if row.current or not row.asked else None
+    known = [moment for moment in (row.written_at, run_at) if moment is not None]
+    return max(known, default=None)
 
 
 def _count(condition: Any) -> Any:
