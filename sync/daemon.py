@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import FrameType
 
 from sync.config import Settings
-from sync.errors import DatabaseError, SyncError
+from sync.errors import DatabaseError, ExitCode, SyncError
 from sync.inventory import utc_now
 from sync.job import Workshop, make_job
 from sync.notify.message import Message, Trouble
@@ -22,6 +21,7 @@ from sync.report import failure_row
 from sync.run import RunRequest, RunResult, check_regions, check_turn
 from sync.schedule import Alarm, Control, Hooks, Loop
 from sync.session import open_client, open_database
+from sync.store.known import find_last_tick
 from sync.systemd import Systemd
 from sync.tell import Outcomes, Teller
 from sync.ticks import format_span
@@ -117,7 +117,7 @@ class Station:
         self._alive_at = time.monotonic()
         self._process.systemd.alive()
 
-    def _make_run(self, tick: datetime, on_start: Callable[[], None]) -> RunResult:
+    def _make_run(self, tick: datetime, on_start: Callable[[datetime | None], None]) -> RunResult:
         request = RunRequest("schedule", scheduled_at=tick, only_if_due=True)
         check_turn(self._database, request)
         with open_client(self.settings) as client:
@@ -127,11 +127,15 @@ class Station:
                 request,
                 interrupt=self._process.control.stop,
                 on_progress=lambda _: self._note_alive(),
-                on_start=on_start,
+                on_start=lambda: on_start(self._last_tick_before(tick)),
             )
             self._process.telemetry.note_run(result, client.statistics())
         _log_failures(result)
         return result
+
+    def _last_tick_before(self, tick: datetime) -> datetime | None:
+        with self._database.reading() as connection:
+            return find_last_tick(connection, tick)
 
     def _tell(self) -> bool:
         """Tell the channels; where the database is away for as long as makes data stale, tell them that."""
@@ -198,33 +202,46 @@ def _reloaded(station: Station, load: Callable[[], Settings], process: Process) 
 
 @contextmanager
 def _signals(control: Control) -> Iterator[None]:
-    """Let signals set what they ask for; the second one that ends the program does so at once."""
+    """Let signals set what they ask for; the second one that ends the program does so at once.
 
-    # Nothing is logged in here: the signal may have come in the middle of writing a line.
-    def stop(_: int, __: FrameType | None) -> None:
-        control.note(control.stop)
-        for ending in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(ending, signal.SIG_DFL)
-        timer = threading.Timer(EXIT_S, _exit_now)
-        timer.daemon = True
-        timer.start()
-
-    def reload(_: int, __: FrameType | None) -> None:
-        control.note(control.reload)
-
-    earlier = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    earlier[signal.SIGHUP] = signal.signal(signal.SIGHUP, reload)
+    A thread of its own waits for them: a handler would run in the middle of whatever the main thread does, and block
+    for ever where that holds the lock of the event that is to be set.
+    """
+    asked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, asked)
+    is_over = threading.Event()
+    listener = threading.Thread(target=_hear_signals, args=(control, asked, is_over), daemon=True, name="signals")
+    listener.start()
     try:
         yield
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        if not control.stop.is_set():  # else it goes on: the process ends, and may have to be helped
+            is_over.set()
+            signal.pthread_kill(listener.ident or 0, signal.SIGHUP)
+            listener.join()
+            signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+def _hear_signals(control: Control, asked: set[signal.Signals], is_over: threading.Event) -> None:
+    while True:
+        number = signal.sigwait(asked)
+        if is_over.is_set():
+            return
+        if number == signal.SIGHUP:
+            control.note(control.reload)
+        elif control.stop.is_set():
+            os._exit(ExitCode.FAILED)
+        else:
+            control.note(control.stop)
+            timer = threading.Timer(EXIT_S, _exit_now)
+            timer.daemon = True
+            timer.start()
 
 
 def _exit_now() -> None:
     """End without waiting for what hangs: transactions are rolled back, the next run marks this one interrupted."""
     logger.warning("something did not end within %d s and is abandoned", EXIT_S)
-    os._exit(1)
+    os._exit(ExitCode.FAILED)
 
 
 def _log_failures(result: RunResult) -> None:

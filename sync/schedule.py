@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -39,6 +39,7 @@ DATABASE_FIRST_S = 1  # a restarted server is back within seconds
 DATABASE_LONGEST_S = 60
 RETRY_FIRST_S = 30  # a run has itself tried every call for a minute before it failed
 RETRY_LONGEST_S = 900
+TICKS_COUNTED = 1000  # of those that were missed: after a year out of service nobody wants all of them counted
 LATE_S = 60  # a run that begins later than this after its tick is called late in the log
 CLOCK_STEP_S = 5  # a clock that moves by more than this against the machine's own count was set by somebody
 
@@ -115,8 +116,8 @@ class Alarm:
         self.start()
 
 
-Job = Callable[[datetime, Callable[[], None]], RunResult]
-"""Makes the run of a tick if it is due, and calls the function when it begins."""
+Job = Callable[[datetime, Callable[[datetime | None], None]], RunResult]
+"""Makes the run of a tick if it is due; when it begins it calls the function with the last tick that was served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,6 @@ class Loop:
         self._hooks = hooks
         self._now = now
         self._elapsed_s = elapsed_s
-        self._served: datetime | None = None
         self._offset_s = self._clock_offset_s()
         self._outage_since: float | None = None
         self._run_backoff = Backoff(RETRY_FIRST_S, RETRY_LONGEST_S)
@@ -237,9 +237,9 @@ class Loop:
     def _attempt(self, tick: datetime) -> float | None:
         """Try to make the run of a tick; return after how many seconds to try again, None when it has one."""
         try:
-            result = self._job(tick, lambda: self._note_start(tick))
+            result = self._job(tick, lambda served: self._note_start(tick, served))
         except SyncError as error:
-            return self._delay_after(error, tick)
+            return self._delay_after(error)
         except Exception:
             logger.exception("internal error, please report it; the daemon goes on")
             return self._retry_delay_s("internal error")
@@ -247,17 +247,15 @@ class Loop:
         if result.status is RunStatus.FAILED:
             return self._retry_delay_s(result.error or "no target was observed")
         self._run_backoff.reset()
-        self._served = tick
         return None
 
-    def _delay_after(self, error: SyncError, tick: datetime) -> float | None:
+    def _delay_after(self, error: SyncError) -> float | None:
         if isinstance(error, DatabaseError):
             return self._database_delay_s(error)
         self._note_database()
         match error:
             case RunNotDueError():
                 self._run_backoff.reset()
-                self._served = tick
                 return None
             case RunInterruptedError():
                 return None
@@ -269,18 +267,18 @@ class Loop:
                 return LEASE_POLL_S
         return self._retry_delay_s(str(error))
 
-    def _note_start(self, tick: datetime) -> None:
+    def _note_start(self, tick: datetime, served: datetime | None) -> None:
         self._note_database()
         self._hooks.on_state(f"making the run of {_clock_text(tick)}")
         late = self._now() - tick
         if late.total_seconds() > LATE_S:
             logger.warning("the run of %s begins %s late", _clock_text(tick), format_span(late))
-        if self._served and self._served < tick:
-            between = takewhile(lambda entry: entry < tick, self._schedule.ticks_after(self._served))
-            if count := sum(1 for _ in between):
-                logger.warning(
-                    "%d ticks since %s had no run; this one stands for all", count, _clock_text(self._served)
-                )
+        if served is None or served >= tick:
+            return
+        between = takewhile(lambda entry: entry < tick, self._schedule.ticks_after(served))
+        if count := sum(1 for _ in islice(between, TICKS_COUNTED)):
+            number = f"{count} or more" if count == TICKS_COUNTED else str(count)
+            logger.warning("%s ticks since %s had no run; this one stands for all", number, _clock_text(served))
 
     def _retry_delay_s(self, reason: str) -> float:
         delay_s = self._run_backoff.next_s()

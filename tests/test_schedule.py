@@ -63,6 +63,7 @@ class Rig:
         self.alive_s: list[float] = []
         self.tellings = 0
         self.restarts = 0
+        self.served: datetime | None = None
         parsed = parse_schedule(schedule, ZoneInfo("UTC"))
         self.loop = Loop(
             parsed,
@@ -89,13 +90,14 @@ class Rig:
         alarm.__class__ = Silent
         return alarm
 
-    def run(self, tick: datetime, on_start: Callable[[], None]) -> RunResult:
+    def run(self, tick: datetime, on_start: Callable[[datetime | None], None]) -> RunResult:
         self.ticks.append((self.time.elapsed_s, tick))
         outcome = self.outcomes.pop(0)
         if not self.outcomes:
             self.control.stop.set()
         if not isinstance(outcome, (RunNotDueError, LeaseTakenError, DatabaseError)):
-            on_start()
+            on_start(self.served)
+            self.served = tick
             self.time.pass_by(self.run_s)
         if isinstance(outcome, Exception):
             raise outcome
@@ -281,3 +283,10 @@ def test_the_alarm_rings_at_every_tick() -> None:
         assert control.due.wait(5)
     finally:
         alarm.stop()
+
+
+def test_after_a_year_out_of_service_not_every_tick_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig([RunStatus.OK])
+    rig.served = TICK - timedelta(days=365)
+    rig.loop.serve()
+    assert any(message.startswith("1000 or more ticks since 2025-11-23") for message in caplog.messages)

@@ -13,7 +13,7 @@ import click
 from sync.cli.jobs import daemon, demo, run, simulate
 from sync.cli.options import PROGRAM, stored_options
 from sync.cli.questions import changes, history, images, runs, status
-from sync.cli.upkeep import accept_removals, db, plan
+from sync.cli.upkeep import accept_removals, check, db, plan
 from sync.errors import ExitCode, SyncError
 from sync.terminal import say
 
@@ -48,7 +48,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, daemon, demo, simulate, images, changes, history, runs, status, accept_removals, plan, db):
+for _command in (run, daemon, demo, simulate, images, changes, history, runs, status, accept_removals, plan, check, db):
     cli.add_command(_command)
 
 

@@ -1,4 +1,4 @@
-"""Commands that look after things: accept-removals, plan, db.
+"""Commands that look after things: accept-removals, plan, check, db.
 
 Everything beyond click is imported inside the commands, so that ``--help`` answers at once.
 """
@@ -11,7 +11,7 @@ import click
 from sync.cli.options import PROGRAM, format_option, region_option, stored_options, type_option
 from sync.errors import ExitCode
 from sync.session import open_client, open_database, open_history, open_settings
-from sync.terminal import print_rows, say, time_format_of
+from sync.terminal import data_text, print_rows, say, time_format_of
 
 
 @click.command("accept-removals", short_help="Show the held removals, and accept them.")
@@ -72,6 +72,37 @@ def plan(regions: Sequence[str], types: Sequence[str], form: str | None) -> Exit
         rows = preview(settings, database, client, Restriction(tuple(regions), tuple(types)))
     print_rows(rows, PLAN_COLUMNS, form, lambda: [plan_grid(rows)], settings)
     return ExitCode.PARTIAL if any(row["error"] for row in rows) else ExitCode.OK
+
+
+@click.command(short_help="Check all that a run needs, one line each with its remedy.")
+@region_option
+@click.option("--send-test", "sends_test", is_flag=True, help="Send a test message to each notification channel.")
+@format_option
+@stored_options
+def check(regions: Sequence[str], form: str | None, *, sends_test: bool) -> ExitCode:
+    """Check configuration, schedule, database, credentials, clock, permissions and channels, one line each.
+
+    It asks the API a little, tries to write into the database and takes that back. It exits as a run would: 2 when
+    configuration or credentials cannot be used, 1 when a run would fail, 3 when it would fail in part.
+    """
+    from sync.check import examine
+    from sync.check.result import CHECK_COLUMNS, check_row, check_text, exit_code_of, verdict_text
+
+    settings = open_settings()
+    path = click.get_current_context().find_root().ensure_object(dict).get("config")
+    form = form or ("table" if sys.stdout.isatty() else "jsonl")
+    results = []
+    for result in examine(settings, path=path, region_ids=regions, sends_test=sends_test):
+        results.append(result)
+        if form == "table":
+            click.echo(check_text(result))
+        elif form == "jsonl":
+            click.echo(data_text([check_row(result)], CHECK_COLUMNS, form))
+    if form == "table":
+        click.echo(verdict_text(results))
+    elif form != "jsonl":
+        click.echo(data_text([check_row(result) for result in results], CHECK_COLUMNS, form))
+    return exit_code_of(results)
 
 
 @click.group()

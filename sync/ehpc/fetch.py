@@ -131,6 +131,7 @@ class Client:
         self._lock = threading.Lock()
         self._regions: dict[str, Region] = {}
         self._clock_offset = timedelta(0)
+        self._clock_error: timedelta | None = None
         self._retrying = Retrying(
             retry=retry_if_exception(_is_retried),
             stop=stop_after_attempt(settings.max_attempts),
@@ -167,6 +168,14 @@ class Client:
         with self._lock:
             regions = sorted(self._regions.items())
         return tuple(region.statistics() for _, region in regions)
+
+    @property
+    def clock_error(self) -> timedelta | None:
+        """Return how far this machine's clock is ahead of the API's, by the first answer with a date; None before it.
+
+        It is exact to the second and the time that an answer takes; a clock that is behind is a negative one.
+        """
+        return self._clock_error
 
     def stop(self) -> None:
         """Wake every wait and cut every call in flight; they and all later calls raise RunInterruptedError."""
@@ -224,6 +233,7 @@ class Client:
         finally:
             self._gate.leave()
         call.region.note_answer()
+        self._note_clock(reply)
         return self._read(call, attempt, reply)
 
     def _sent(self, call: _Call, attempt: _Attempt) -> Reply:
@@ -249,6 +259,11 @@ class Client:
         if _is_no_images(call, reply, reading):
             return Answer(frozenset(), reading.request_id, self._now())
         raise self._api_fault(call, attempt, reply, reading)
+
+    def _note_clock(self, reply: Reply) -> None:
+        if self._clock_error is None:  # once: to read a date takes a good part of what an unchanged target costs
+            server_time = _date_of(reply)
+            self._clock_error = None if server_time is None else self._now() - server_time
 
     # --- failures
 

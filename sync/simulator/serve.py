@@ -1,11 +1,14 @@
 """The ``simulate`` command: serve until told to stop, and tell the user how to talk to it."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from sync.simulator.fault_text import parse_fault
 from sync.simulator.server import Simulator
 from sync.simulator.timeline import DEFAULT_REGION_IDS, default_timeline
+
+POLL_S = 0.1  # how soon a signal is noticed
 
 
 def serve(
@@ -29,11 +32,19 @@ def serve(
     with Simulator(steps, port=port, calls_per_second=calls_per_second) as simulator:
         simulator.faults = parsed
         tell(_greeting(simulator))
-        while not interrupt.wait(every_s or 1):
+        while not _is_set_within(interrupt, every_s or 1):
             if every_s and not simulator.is_at_end:
                 simulator.advance()
                 tell(f"step {simulator.step_index}: {simulator.step.description}")
     tell("the simulator has stopped")
+
+
+def _is_set_within(event: threading.Event, seconds: float) -> bool:
+    """Wait for an event that a signal's handler sets, which must not be waited on: both would want its lock."""
+    end = time.monotonic() + seconds
+    while not event.is_set() and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, POLL_S))
+    return event.is_set()
 
 
 def _greeting(simulator: Simulator) -> str:

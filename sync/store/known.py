@@ -27,6 +27,9 @@ from sync.store.schema import (
 )
 from sync.store.types import UtcTimestamp
 
+SERVED = (RunStatus.OK, RunStatus.PARTIAL, RunStatus.HELD)
+"""How a run ends that has served its tick of the schedule."""
+
 IN_LIST = 500  # values in one IN list: below every database's limit of parameters, and enough to hide the round trip
 
 T = TypeVar("T")
@@ -267,6 +270,11 @@ def find_latest_moment(connection: Connection) -> datetime | None:
 
 def find_run_of_tick(connection: Connection, scheduled_at: datetime) -> int | None:
     """Return the run that has served a tick of the schedule; None where it failed, was interrupted or never began."""
-    served = (RunStatus.OK, RunStatus.PARTIAL, RunStatus.HELD)
-    query = select(func.max(run.c.id)).where(run.c.scheduled_at == scheduled_at, run.c.status.in_(served))
+    query = select(func.max(run.c.id)).where(run.c.scheduled_at == scheduled_at, run.c.status.in_(SERVED))
+    return connection.execute(query).scalar()
+
+
+def find_last_tick(connection: Connection, before: datetime) -> datetime | None:
+    """Return the last tick of the schedule before a moment that a run has served."""
+    query = select(func.max(run.c.scheduled_at)).where(run.c.scheduled_at < before, run.c.status.in_(SERVED))
     return connection.execute(query).scalar()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, exc, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, and_, exc, insert, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from sync.errors import DatabaseError, LeaseLostError, LeaseTakenError
@@ -118,7 +118,7 @@ class Lease:
 
     def _take(self) -> None:
         with self._database.writing() as connection:
-            free = or_(lease.c.owner.is_(None), lease.c.expires_at <= self._now)
+            free = or_(lease.c.owner.is_(None), ~_is_in_force(self._database.dialect_name))
             taken = update(lease).where(lease.c.name == self._name, free)
             values = {"owner": self.owner, "token": lease.c.token + 1, "expires_at": self._later}
             is_mine = connection.execute(taken.values(values)).rowcount == 1
@@ -151,6 +151,15 @@ class Holder:
     expires_at: datetime
 
 
+def _is_in_force(family: str) -> ColumnElement[bool]:
+    """Return the condition that a lease's time is not over, nor further ahead than any lease can be.
+
+    The latter was taken while the database's clock was ahead; the token fences its owner off like any other.
+    """
+    now, later = (literal_column(part.format(2 * LEASE_S), UtcTimestamp) for part in _NOW[family])
+    return and_(lease.c.expires_at > now, lease.c.expires_at < later)
+
+
 def taken_sentence(holder: Holder) -> str:
     """Return what somebody reads who comes second."""
     return (
@@ -162,8 +171,7 @@ def taken_sentence(holder: Holder) -> str:
 def find_holder(connection: Connection) -> Holder | None:
     """Return who makes a run at the moment; None where nobody does."""
     family = "mysql" if connection.dialect.name in MYSQL_FAMILY else connection.dialect.name
-    now: ColumnElement[datetime] = literal_column(_NOW[family][0], UtcTimestamp)
-    held = select(lease).where(lease.c.name == RUN, lease.c.owner.is_not(None), lease.c.expires_at > now)
+    held = select(lease).where(lease.c.name == RUN, lease.c.owner.is_not(None), _is_in_force(family))
     row = connection.execute(held).one_or_none()
     return Holder(row.owner, row.expires_at) if row and not _is_dead(row.owner) else None
 

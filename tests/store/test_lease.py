@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, event, select, update
 
 from sync.errors import LeaseLostError, LeaseTakenError
-from sync.inventory import Counts, RunStatus
+from sync.inventory import Counts, RunStatus, utc_now
 from sync.store.database import Database, require_history
 from sync.store.lease import LEASE_S, Lease, _is_dead, _process_scope
 from sync.store.schema import lease
@@ -285,3 +285,19 @@ def test_a_dead_process_whose_parent_took_no_note_is_dead() -> None:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert _is_dead(f"host process {child.pid} ({_process_scope()}-00000000)")
     assert not _is_dead(f"host process {os.getpid()} ({_process_scope()}-00000000)")
+
+
+def test_a_lease_that_was_taken_while_the_clock_was_ahead_blocks_nobody(database: Database) -> None:
+    ahead = Lease(database)
+    ahead.acquire()
+    set_expiry(database, timedelta(hours=2))
+    successor = Lease(database)
+    successor.acquire()
+    with pytest.raises(LeaseLostError):
+        ahead.renew()
+
+
+def set_expiry(database: Database, from_now: timedelta) -> None:
+    """Let the lease end that long after the machine's present."""
+    with database.writing() as connection:
+        connection.execute(update(lease).values(expires_at=utc_now() + from_now))
