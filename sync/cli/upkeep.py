@@ -4,7 +4,9 @@ Everything beyond click is imported inside the commands, so that ``--help`` answ
 """
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,11 @@ from sync.cli.options import PROGRAM, format_option, region_option, stored_optio
 from sync.errors import ExitCode
 from sync.session import open_client, open_database, open_history, open_settings
 from sync.terminal import data_text, print_rows, say, time_format_of
+
+if TYPE_CHECKING:
+    from sync.accept import Acceptance
+
+WAIT_FOR_RUN_S = 180  # a run over a thousand instance types of a region takes 100 s at the default rate
 
 
 @click.command("accept-removals", short_help="Show the held removals, and accept them.")
@@ -23,7 +30,7 @@ def accept_removals(regions: Sequence[str], form: str | None, *, is_sure: bool) 
     """Show the held removals, and accept them: say that they are real.
 
     They are dated to the first observation that missed the image. Without --yes and without a terminal it only
-    shows them.
+    shows them. A run under way is waited for.
     """
     from sync.accept import accept_removals as accept
     from sync.job import tell_quietly
@@ -44,11 +51,29 @@ def accept_removals(regions: Sequence[str], form: str | None, *, is_sure: bool) 
         return
     with open_database(settings) as database:
         teller = Teller(settings, database)
-        done = accept(database, [(target, image) for target, image, _ in held])
+        done = _when_free(lambda: accept(database, [(target, image) for target, image, _ in held]))
         tell_quietly(teller)
     say(f"accepted as run {done.run_id}: {done.removed_count} removals, {done.retired_count} retired instance types")
     if done.vanished_count:
         say(f"{done.vanished_count} were no longer held when they were to be written, and stay as they are")
+
+
+def _when_free(accept: Callable[[], "Acceptance"]) -> "Acceptance":
+    """Accept as soon as no run is under way; one that lasts longer than a person waits is an error as ever."""
+    from sync.errors import LeaseTakenError
+
+    end = time.monotonic() + WAIT_FOR_RUN_S
+    is_told = False
+    while True:
+        try:
+            return accept()
+        except LeaseTakenError:
+            if time.monotonic() >= end:
+                raise
+        if not is_told:
+            say("waiting for the run under way to end; Ctrl-C gives up, and nothing is accepted")
+            is_told = True
+        time.sleep(0.5)
 
 
 def _is_agreed(question: str) -> bool:

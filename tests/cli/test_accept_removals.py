@@ -1,5 +1,11 @@
 """``accept-removals``: it shows, asks, accepts exactly what was shown, and dates it early."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
 from sync.simulator.catalogue import (
     Catalogue,
     OfferedType,
@@ -106,17 +112,39 @@ def test_the_retirement_of_a_type_can_be_accepted(program: Program, simulator: S
     assert program.rows("images", "--instance-type", STRUCK) == []
 
 
-def test_a_run_under_way_refuses_the_acceptance(program: Program, simulator: Simulator) -> None:
+def test_a_run_that_does_not_end_refuses_the_acceptance(
+    program: Program, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.cli.upkeep.WAIT_FOR_RUN_S", 0)
     hold_removals(program, simulator)
-    database = Database("sqlite:///history.db")
-    lease = Lease(database)
-    lease.acquire()
-    answer = program.ask("accept-removals", "--yes")
-    lease.release()
-    database.close()
+    with taken_lease():
+        answer = program.ask("accept-removals", "--yes")
     assert answer.code == 4
     assert "another run is under way" in answer.sentence
     assert program.rows("changes") == []
+
+
+def test_a_run_under_way_is_waited_for(program: Program, simulator: Simulator) -> None:
+    hold_removals(program, simulator)
+    with taken_lease() as lease:
+        threading.Timer(0.7, lease.release).start()
+        answer = program.ask("accept-removals", "--yes")
+    assert answer.code == 0
+    assert answer.err.splitlines() == [
+        "waiting for the run under way to end; Ctrl-C gives up, and nothing is accepted",
+        "accepted as run 3: 50 removals, 0 retired instance types",
+    ]
+
+
+@contextlib.contextmanager
+def taken_lease() -> Iterator[Lease]:
+    """Hold the lease, as a run does."""
+    database = Database("sqlite:///history.db")
+    lease = Lease(database)
+    lease.acquire()
+    yield lease
+    lease.release()
+    database.close()
 
 
 def test_what_came_back_while_the_person_thought_is_not_removed(program: Program, simulator: Simulator) -> None:

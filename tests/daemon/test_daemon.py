@@ -70,7 +70,7 @@ def test_a_second_signal_ends_it_at_once(station: Station, simulator: Simulator)
     awaited(lambda: simulator.call_count(action="ListImages"))
     daemon.send(signal.SIGTERM)
     daemon.send(signal.SIGTERM)
-    assert daemon.process.wait(5) in {0, -signal.SIGTERM}
+    assert daemon.process.wait(5) in {0, 1}  # the first one may have been enough
 
 
 def test_a_database_that_comes_later_is_waited_for(station: Station, tmp_path: Path) -> None:
