@@ -140,7 +140,7 @@ class _WithFaultHelp(click.Command):
 @click.command(cls=_WithFaultHelp, short_help="Serve a simulated E-HPC for your own experiments.")
 @click.option("--port", default=8390, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
 @click.option("--region", "regions", metavar="REGION", multiple=True, help="Region to simulate. Repeatable.")
-@click.option("--types", "type_count", default=32, show_default=True, help="Instance types per region.")
+@click.option("--types", "type_count", default=32, show_default=True, help="Instance types per region, 18 to 2000.")
 @click.option(
     "--every",
     "every_s",

@@ -234,8 +234,10 @@ def test_names_that_others_chose_cannot_forge_metrics(file_history: Database, ac
         for statement in (
             "UPDATE target SET region_id = ?  WHERE region_id = 'cn-beijing'",
             "UPDATE coverage_gap SET error_code = ? WHERE gap_to > '9'",
-            "UPDATE lease SET owner = ?, expires_at = strftime('%Y-%m-%d %H:%M:%f', 'now', '+50 seconds')"
-            " WHERE name = 'run'",
+            (
+                "UPDATE lease SET owner = ?, expires_at = strftime('%Y-%m-%d %H:%M:%f', 'now', '+50 seconds')"
+                " WHERE name = 'run'"
+            ),
         ):
             connection.exec_driver_sql(statement, (HOSTILE,))
     settings = Settings(regions=("all",))
