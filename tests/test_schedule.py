@@ -27,6 +27,12 @@ TICK = START - timedelta(minutes=10)
 
 Outcome = RunStatus | Exception
 
+STUCK_WAITS = 20_000  # no script takes so many: the loop goes round and round
+
+
+class StuckError(BaseException):
+    """The loop does not end; no Exception, which the loop would survive."""
+
 
 class Time(threading.Event):
     """A clock, and an event whose waiting makes it go on; things happen at set moments."""
@@ -35,6 +41,7 @@ class Time(threading.Event):
         super().__init__()
         self.now = START
         self.elapsed_s = 0.0
+        self.waits = 0
         self.plans: list[tuple[float, Callable[[], object]]] = []
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -43,6 +50,9 @@ class Time(threading.Event):
 
     def pass_by(self, seconds: float) -> None:
         self.elapsed_s += seconds
+        self.waits += 1
+        if self.waits > STUCK_WAITS:
+            raise StuckError
         self.now += timedelta(seconds=seconds)
         due = [plan for at_s, plan in self.plans if at_s <= self.elapsed_s]
         self.plans = [entry for entry in self.plans if entry[0] > self.elapsed_s]
@@ -92,6 +102,8 @@ class Rig:
 
     def run(self, tick: datetime, on_start: Callable[[datetime | None], None]) -> RunResult:
         self.ticks.append((self.time.elapsed_s, tick))
+        if not self.outcomes:
+            raise StuckError
         outcome = self.outcomes.pop(0)
         if not self.outcomes:
             self.control.stop.set()

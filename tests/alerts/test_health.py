@@ -1,31 +1,13 @@
 """What counts as fresh, stale, failing and well; on every database."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-
-import pytest
 
 from sync.health import Health
 from sync.simulator.catalogue import without_type
 from sync.store.condition import count_changes_after, count_open_intervals, list_last_runs
-from tests.alerts.receiver import Receiver
-from tests.alerts.scene import ALL_OF_BEIJING, HOUR, LISTING, ONE_TYPE, Scene, playing
+from tests.alerts.scene import ALL_OF_BEIJING, HOUR, LISTING, ONE_TYPE, Scene
 from tests.cli.story import with_rocky, without_centos
 from tests.store.builders import execute
-
-
-@pytest.fixture
-def scene(database_url: str, receiver: Receiver) -> Iterator[Scene]:
-    """A history of one run, on every database."""
-    with playing(database_url, receiver) as played:
-        yield played
-
-
-@pytest.fixture
-def one_scene(sqlite_url: str, receiver: Receiver) -> Iterator[Scene]:
-    """A history of one run, where the database makes no difference."""
-    with playing(sqlite_url, receiver) as played:
-        yield played
 
 
 def regions_of(health: Health) -> dict[str, tuple[int, int, int, int]]:

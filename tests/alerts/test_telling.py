@@ -2,7 +2,6 @@
 
 import functools
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,26 +14,11 @@ from sync.store.database import Database
 from sync.store.history import list_held
 from sync.store.lease import TELL, Lease
 from sync.tell import LINES_TOLD, RUNS_TOLD_APART, Teller
-from tests.alerts.receiver import Receiver
-from tests.alerts.scene import ALL_OF_BEIJING, LISTING, ONE_TYPE, Scene, playing
+from tests.alerts.scene import ALL_OF_BEIJING, LISTING, ONE_TYPE, Scene
 from tests.cli.story import an_image, with_rocky, without_centos
 from tests.store.builders import execute
 
 MANY = [an_image(f"m-{number:02}", "Distribution", str(number)) for number in range(30)]
-
-
-@pytest.fixture
-def scene(database_url: str, receiver: Receiver) -> Iterator[Scene]:
-    """A history of one run, on every database."""
-    with playing(database_url, receiver) as played:
-        yield played
-
-
-@pytest.fixture
-def one_scene(sqlite_url: str, receiver: Receiver) -> Iterator[Scene]:
-    """A history of one run, where the database makes no difference."""
-    with playing(sqlite_url, receiver) as played:
-        yield played
 
 
 def with_many(now: Catalogue) -> Catalogue:
