@@ -122,7 +122,7 @@ def runs(limit: int, form: str | None) -> None:
         say(f"no run has been made yet; run: {PROGRAM} run")
 
 
-@click.command(short_help="Say how fresh and complete the data are; exit 3 when something needs a look.")
+@click.command(short_help="Say how fresh and complete the data are; exit 0 or 3.")
 @format_option
 @stored_options
 def status(form: str | None) -> ExitCode:
