@@ -552,7 +552,7 @@ class _Run:
 def _first_cause(failures: Sequence[Failure]) -> str | None:
     if not failures:
         return None
-    first = failures[0]
+    first = min(failures)  # not the one that came first: two equal runs are to say the same
     more = f" (and {len(failures) - 1} more failures)" if len(failures) > 1 else ""
     return f"{first.code}: {first.message}{more}"
 
