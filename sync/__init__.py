@@ -16,7 +16,7 @@ A map, from the words at the bottom to the program at the top; each layer import
     report          how a run and the condition of the data are told: one object, one screen
     tell            telling channels what they do not know yet, once
     health          how fresh and complete the data are, and what needs a person
-    accept  run     accepting held removals by hand; one run, start to end: the only file that knows the order
+    accept  run/    accepting held removals by hand; one run, start to end: the only place that knows the order
     region          one region of a run: what was answered, and what to write about it (pure)
     ------------------------------------------------------------------------------------------------------------
     plan            configuration + discovered types → targets (pure)

@@ -131,3 +131,18 @@ def test_changes_are_counted_by_region_and_kind_as_they_come(scene: Scene) -> No
             ("cn-hangzhou", "type_retired"): 1,
         }
         assert count_open_intervals(connection) == {"cn-beijing": 1, "cn-hangzhou": 5}
+
+
+def test_targets_that_are_no_longer_planned_are_no_failures(scene: Scene) -> None:
+    scene.run(faults=ONE_TYPE)
+    execute(scene.recording.database, "UPDATE coverage_gap SET error_code = 'plan.not_planned'")
+    health = scene.health()
+    assert (health.failing, regions_of(health)["cn-hangzhou"]) == ((), (3, 0, 0, 0))
+
+
+def test_runs_that_asked_less_do_not_count_as_failures_in_a_row(scene: Scene) -> None:
+    for _ in range(3):
+        scene.run(faults=ONE_TYPE)
+    assert [entry.is_lasting for entry in scene.health().failing] == [True]
+    execute(scene.recording.database, "UPDATE run SET scheduled_at = NULL WHERE id = 3")
+    assert [entry.is_lasting for entry in scene.health().failing] == [False]

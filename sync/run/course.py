@@ -1,8 +1,4 @@
-"""One run, start to end: the only file that knows the order of the stages.
-
-Lease → plan → fetch → diff → record, with one thread that writes and many that wait for the API. No transaction is
-open while a request is out, and one failing target or region never stops the others.
-"""
+"""The course of one run: plan → fetch → diff → record, with one thread that writes and many that wait for the API."""
 
 import functools
 import logging
@@ -10,11 +6,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-
-from sqlalchemy import Connection
 
 from sync.config import ALL_REGIONS, Settings
 from sync.diff import RemovalRules
@@ -24,16 +17,12 @@ from sync.errors import (
     CallError,
     ConfigError,
     DatabaseError,
-    ExitCode,
     LeaseLostError,
-    LeaseTakenError,
     RunInterruptedError,
-    RunNotDueError,
     SyncError,
 )
 from sync.inventory import (
     NOT_PLANNED,
-    Clock,
     Counts,
     Failure,
     HistoryClock,
@@ -41,32 +30,29 @@ from sync.inventory import (
     KnownTarget,
     RunStatus,
     Target,
-    utc_now,
 )
 from sync.plan import (
-    Restriction,
     check_patterns,
     check_restricted_types,
     check_restriction,
     needs_discovery,
 )
 from sync.region import RegionPlan, RegionRun, Stored, not_planned_update
-from sync.store.database import Database, head_revision, require_history, schema_revision
+from sync.run.outcome import Progress, RunRequest, RunResult
+from sync.store.database import Database
 from sync.store.known import (
     ImageKeys,
     KnownRegion,
     count_open_pairs,
     find_held_removals,
-    find_latest_moment,
     find_open_intervals,
     find_region,
     find_region_ids,
-    find_run_of_tick,
 )
-from sync.store.lease import Lease, find_holder, taken_sentence
+from sync.store.lease import Lease
 from sync.store.record import Recorder
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 POLL_S = 0.5  # how soon an interrupt or a due heartbeat is noticed while no answer comes
 
@@ -74,50 +60,6 @@ Key = str | Target
 """What a call is about: a region's discovery, or a target."""
 
 Answered = Answer[Any] | CallError
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """How a run was asked for."""
-
-    trigger: str = "command"
-    restriction: Restriction = field(default_factory=Restriction)
-    is_dry: bool = False
-    scheduled_at: datetime | None = None
-    """The schedule's tick that the run serves; None for a run that asks less than everything."""
-    only_if_due: bool = False
-    """Make no run where that tick has one already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run has come: targets answered of targets known to be asked."""
-
-    done_count: int
-    asked_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How a run ended; ``run_id`` is None for a dry run, which leaves no row."""
-
-    run_id: int | None
-    status: RunStatus
-    started_at: datetime
-    finished_at: datetime
-    counts: Counts
-    failures: tuple[Failure, ...] = ()
-    error: str | None = None
-    baseline_count: int = 0
-    """Pairs of target and image that first observations opened; they are no changes."""
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """Return the exit code of the command that made the run."""
-        if self.status is RunStatus.OK:
-            return ExitCode.OK
-        is_partial = self.status in {RunStatus.PARTIAL, RunStatus.HELD}
-        return ExitCode.PARTIAL if is_partial else ExitCode.FAILED
 
 
 def rules_of(settings: Settings) -> RemovalRules:
@@ -130,124 +72,7 @@ def rules_of(settings: Settings) -> RemovalRules:
     )
 
 
-def check_regions(settings: Settings) -> None:
-    """Check that the configuration names regions.
-
-    Raises:
-        ConfigError: it names none.
-    """
-    if not settings.regions:
-        raise ConfigError(
-            "no regions are configured; set regions in ehpc-image-sync.toml or EHPC_SYNC_REGIONS, "
-            'for example regions = ["cn-hangzhou"], or regions = "all" for every region of E-HPC'
-        )
-
-
-def check_turn(database: Database, request: RunRequest) -> None:
-    """Check by reading only whether a run could begin: cheap enough to be asked again and again.
-
-    Raises:
-        RunNotDueError: the request asks only for a due run, and the tick has one.
-        LeaseTakenError: another run is under way.
-    """
-    if database.is_missing_file:
-        return
-    with database.reading() as connection:
-        if schema_revision(connection) != head_revision():
-            return  # taking the lease makes or migrates the tables
-        if request.only_if_due and request.scheduled_at:
-            _require_due(connection, request.scheduled_at)
-        holder = find_holder(connection)
-    if holder:
-        raise LeaseTakenError(taken_sentence(holder))
-
-
-def run_once(
-    settings: Settings,
-    database: Database,
-    client: Client,
-    request: RunRequest,
-    *,
-    interrupt: threading.Event,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    on_start: Callable[[], None] = lambda: None,
-    now: Clock = utc_now,
-) -> RunResult:
-    """Make one run and return how it ended; a run with failed targets is a result, not an error.
-
-    ``on_start`` is called when the run has the lease and is about to begin.
-
-    Raises:
-        ConfigError: the configuration asks for nothing that exists; nothing was written but the run's row.
-        LeaseTakenError: another run is under way; nothing was written.
-        RunNotDueError: the request asks only for a due run, and the tick has one; nothing was written.
-        DatabaseError: the database did not take the result; whole targets only are written.
-        RunInterruptedError: ``interrupt`` was set; whole targets only are written.
-    """
-    check_regions(settings)
-    if request.is_dry:
-        return _dry_run(settings, database, client, request, interrupt, on_progress, now)
-    lease = Lease(database)
-    lease.acquire()
-    try:
-        with database.reading() as connection:
-            if request.only_if_due and request.scheduled_at:
-                _require_due(connection, request.scheduled_at)
-            clock = HistoryClock(find_latest_moment(connection), now)
-        _warn_of_lag(clock)
-        on_start()
-        run = _Run(settings, database, client, request, interrupt, on_progress, clock)
-        return run.record(lease)
-    finally:
-        _release(lease)
-
-
-def _require_due(connection: Connection, scheduled_at: datetime) -> None:
-    """Check under the lease that nobody has served the tick; runs that failed or were interrupted have not."""
-    served = find_run_of_tick(connection, scheduled_at)
-    if served is not None:
-        raise RunNotDueError(f"run {served} has served the tick of {scheduled_at:%Y-%m-%d %H:%M:%S} UTC; none is due")
-
-
-def _dry_run(
-    settings: Settings,
-    database: Database,
-    client: Client,
-    request: RunRequest,
-    interrupt: threading.Event,
-    on_progress: Callable[[Progress], None],
-    now: Clock,
-) -> RunResult:
-    latest = None
-    has_history = not database.is_missing_file
-    if has_history:
-        with database.reading() as connection:
-            has_history = schema_revision(connection) is not None
-    if has_history:
-        require_history(database)
-        with database.reading() as connection:
-            latest = find_latest_moment(connection)
-    clock = HistoryClock(latest, now)
-    run = _Run(settings, database if has_history else None, client, request, interrupt, on_progress, clock)
-    return run.rehearse()
-
-
-def _warn_of_lag(clock: HistoryClock) -> None:
-    lag_s = clock.lag.total_seconds()
-    if lag_s > 1:
-        logger.warning(
-            "this machine's clock is %.0f s behind the newest record; times continue after that record", lag_s
-        )
-
-
-def _release(lease: Lease) -> None:
-    try:
-        lease.release()
-    except DatabaseError as error:
-        logger.warning("the lease could not be given back, it ends by itself within %d s: %s", lease.duration_s, error)
-
-
-class _Run:
+class Course:
     """The state of one run; ``record`` writes it, ``rehearse`` only counts."""
 
     def __init__(
