@@ -216,7 +216,8 @@ def load_settings(
         ("the command line", dict(overrides)),
     ):
         _refuse_unknown_keys(found, name)
-        values |= found
+        # An empty text switches off what a file has switched on.
+        values |= {key: None if value == "" and KEYS[key].default is None else value for key, value in found.items()}
         source |= dict.fromkeys(found, name)
     try:
         return Settings.model_validate(values)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync.config import Settings
+from sync.ehpc.credentials import OfficialChain, official_chain
 from sync.errors import DatabaseError, ExitCode, SyncError
 from sync.inventory import utc_now
 from sync.job import Workshop, make_job
@@ -30,6 +31,7 @@ from sync.web.metrics import Telemetry
 logger = logging.getLogger(__name__)
 
 EXIT_S = 8  # after a signal: what cannot be cut within these (a name look-up, a database's lock) is left to the system
+REPEAT_S = 1  # wrappers signal a process and its group at once: only a later signal is a second one
 HUNG_S = 300  # without a sign of life from the loop; writing the first load of a large region takes a minute
 
 
@@ -41,6 +43,7 @@ class Process:
     systemd: Systemd = field(default_factory=Systemd)
     telemetry: Telemetry = field(default_factory=Telemetry)
     outcomes: Outcomes = field(default_factory=Counter)
+    chain: OfficialChain = field(default_factory=official_chain)
 
 
 class Station:
@@ -120,7 +123,7 @@ class Station:
     def _make_run(self, tick: datetime, on_start: Callable[[datetime | None], None]) -> RunResult:
         request = RunRequest("schedule", scheduled_at=tick, only_if_due=True)
         check_turn(self._database, request)
-        with open_client(self.settings) as client:
+        with open_client(self.settings, self._process.chain) as client:
             result = make_job(
                 self._workshop,
                 client,
@@ -223,6 +226,7 @@ def _signals(control: Control) -> Iterator[None]:
 
 
 def _hear_signals(control: Control, asked: set[signal.Signals], is_over: threading.Event) -> None:
+    asked_at = 0.0
     while True:
         number = signal.sigwait(asked)
         if is_over.is_set():
@@ -230,8 +234,11 @@ def _hear_signals(control: Control, asked: set[signal.Signals], is_over: threadi
         if number == signal.SIGHUP:
             control.note(control.reload)
         elif control.stop.is_set():
-            os._exit(ExitCode.FAILED)
+            if time.monotonic() - asked_at >= REPEAT_S:
+                logger.warning("told to end a second time: ending at once, the next run does what is left")
+                os._exit(ExitCode.FAILED)
         else:
+            asked_at = time.monotonic()
             control.note(control.stop)
             timer = threading.Timer(EXIT_S, _exit_now)
             timer.daemon = True

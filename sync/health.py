@@ -66,6 +66,15 @@ class Held:
     since: datetime
     """The beginning of that run."""
     rows: Sequence[Row] = field(repr=False)
+    runs_left: int | None
+    """How many more runs in a row must miss them until they are accepted by themselves; None for never."""
+
+    @property
+    def outlook(self) -> str:
+        """Return what happens to them if nobody does anything, as a sentence."""
+        if self.runs_left is None:
+            return "They stay held until a person accepts them or the images come back."
+        return f"They are accepted by themselves after {counted(self.runs_left, 'more run')} in a row without them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,9 @@ class Health:
         ]
         found += [_failing_incident(entry) for entry in self.failing if entry.is_lasting]
         found += [
-            Incident(f"failing/{region_id}", f"{region_id} has been failing in part: {error}")
+            Incident(
+                f"failing/{region_id}", f"{region_id} has had failures in the last {self.failures_after} runs: {error}"
+            )
             for region_id, error in self.lastingly_troubled.items()
         ]
         if self.lost_runs >= self.failures_after:
@@ -175,7 +186,7 @@ def find_health(connection: Connection, settings: Settings, now: datetime) -> He
         stale_span=span,
         regions=tuple(_region_health(name, conditions.get(name), now, span) for name in names),
         failing=failing,
-        held=_held_of(connection),
+        held=_held_of(connection, settings.removal_accept_after_runs),
         troubled_regions={name: error for name, error in troubled.items() if name not in failing_regions},
         lastingly_troubled={name: error for name, error in troubled.items() if name in lastingly - lasting},
         last_runs=list_last_runs(connection, after + 1),
@@ -223,7 +234,7 @@ def _failing_of(gaps: Sequence[OpenGap], ends: Mapping[str, Sequence[RegionRunEn
     return tuple(found)
 
 
-def _held_of(connection: Connection) -> tuple[Held, ...]:
+def _held_of(connection: Connection, accept_after: int) -> tuple[Held, ...]:
     rows = [row for _, _, row in list_held(connection)]
     if not rows:
         return ()
@@ -232,7 +243,14 @@ def _held_of(connection: Connection) -> tuple[Held, ...]:
     for row in rows:
         since = run_times.run_start_of(row["first_missed_at"])
         groups[row["region_id"], since or row["first_missed_at"]].append(row)
-    return tuple(Held(region_id, since, group) for (region_id, since), group in sorted(groups.items(), key=_key_of))
+    return tuple(
+        Held(region_id, since, group, _runs_left(group, accept_after))
+        for (region_id, since), group in sorted(groups.items(), key=_key_of)
+    )
+
+
+def _runs_left(rows: Sequence[Row], accept_after: int) -> int | None:
+    return max(1, accept_after - max(row["missed_runs"] for row in rows)) if accept_after else None
 
 
 def _key_of(item: tuple[tuple[str, datetime], object]) -> tuple[str, datetime]:
@@ -266,7 +284,7 @@ def _held_incident(entry: Held) -> Incident:
         (
             *lines[:HELD_LINES],
             *([f"… and {counted(more, 'image')} more"] if more > 0 else []),
-            "Not believed yet: the images stay available, and the next runs go on asking.",
+            f"Not believed yet: the images stay available, and the next runs go on asking. {entry.outlook}",
             f"If they are real, accept them: ehpc-image-sync accept-removals --region {entry.region_id}",
         ),
     )

@@ -65,4 +65,6 @@ def configure_logging(log_format: str, *, is_verbose: bool) -> None:
         root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
+    # The credentials library has a scheduler of its own, which complains where the machine was asleep.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     logging.getLogger("sync").setLevel(logging.INFO if is_verbose else logging.WARNING)

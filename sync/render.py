@@ -331,10 +331,11 @@ def held_grid(rows: Iterable[Row], show: Moment) -> Grid:
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["region_id"], row["kind"], _identity(row), row["missed_runs"]].append(row)
+    names = _told_names({key[2] for key in groups})
     lines = [
         (
             group[0]["region_id"],
-            "whole instance type" if group[0]["kind"] == "type_retired" else image_name(group[0]),
+            "whole instance type" if group[0]["kind"] == "type_retired" else names[_identity(group[0])],
             named({row["instance_type"] for row in group}),
             show(min(row["first_missed_at"] for row in group)),
             str(group[0]["missed_runs"]),

@@ -123,7 +123,12 @@ def health_row(health: Health, next_run_at: datetime) -> dict[str, object]:
             for entry in health.failing
         ],
         "held": [
-            {"region_id": entry.region_id, "since": iso(entry.since), "removals": len(entry.rows)}
+            {
+                "region_id": entry.region_id,
+                "since": iso(entry.since),
+                "removals": len(entry.rows),
+                "runs_until_accepted": entry.runs_left,
+            }
             for entry in health.held
         ],
     }
@@ -173,7 +178,7 @@ def health_reasons(health: Health) -> tuple[str, ...]:
 
 
 def _troubled_sentences(health: Health) -> list[str]:
-    return [f"{name}: the last run failed in part: {error}" for name, error in health.troubled_regions.items()]
+    return [f"{name}: the last run had failures: {error}" for name, error in health.troubled_regions.items()]
 
 
 def _failing_sentence(entry: Failing) -> str:
@@ -193,6 +198,7 @@ def health_summary(health: Health, next_run_at: datetime, zone: ZoneInfo) -> str
         lines.append(f"! {held.region_id}: {counted(len(held.rows), 'removal')} held since {_shown(held.since, zone)}")
         lines += [f"  {line}" for line in what]
         lines.append(f"    if they are real: ehpc-image-sync accept-removals --region {held.region_id}")
+        lines.append(f"    {held.outlook}")
     lines += [f"! {reason}" for reason in (*_troubled_sentences(health), *health.outage)]
     if health.lost_runs and not any(reason.startswith("the last") for reason in health.outage):
         lines.append(f"! {health.lost_sentence}")

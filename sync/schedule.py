@@ -278,11 +278,13 @@ class Loop:
         between = takewhile(lambda entry: entry < tick, self._schedule.ticks_after(served))
         if count := sum(1 for _ in islice(between, TICKS_COUNTED)):
             number = f"{count} or more" if count == TICKS_COUNTED else str(count)
-            logger.warning("%s ticks since %s had no run; this one stands for all", number, _clock_text(served))
+            ticks = "tick" if count == 1 else "ticks"
+            logger.warning("%s %s since %s had no run; this one stands for all", number, ticks, _clock_text(served))
 
     def _retry_delay_s(self, reason: str) -> float:
         delay_s = self._run_backoff.next_s()
-        logger.warning("the run failed, trying again in %.0f s: %s", delay_s, reason)
+        until_tick_s = (self._schedule.next_after(self._now()) - self._now()).total_seconds()
+        logger.warning("the run failed, trying again in %.0f s: %s", min(delay_s, until_tick_s), reason)
         self._hooks.on_state(f"the run failed, trying again: {reason}")
         return delay_s
 

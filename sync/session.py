@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from sync.config import Settings
+    from sync.ehpc.credentials import OfficialChain
     from sync.ehpc.fetch import Client
     from sync.store.database import Database
     from sync.store.history import Filter
@@ -59,25 +60,28 @@ def open_history() -> Iterator[tuple["Settings", Any]]:
 
 
 @contextmanager
-def open_client(settings: "Settings") -> "Iterator[Client]":
-    """Give a client with the credentials of the official chain, which must be there."""
+def open_client(settings: "Settings", chain: "OfficialChain | None" = None) -> "Iterator[Client]":
+    """Give a client with the credentials of the official chain, which must be there.
+
+    Who opens many clients passes one chain for all: each starts a thread that lives as long as the process.
+    """
     from sync.ehpc.credentials import Credential, official_chain
     from sync.ehpc.fetch import Client, ClientSettings
     from sync.inventory import utc_now
     from sync.logs import hide
 
-    chain = official_chain()
+    source = chain or official_chain()
 
     class _Hidden:
         """The chain, with every secret it gives kept out of the logs."""
 
         def __call__(self) -> Credential:
-            credential = chain()
+            credential = source()
             hide(credential.access_key_secret, credential.security_token)
             return credential
 
         def refresh(self) -> None:
-            chain.refresh()
+            source.refresh()
 
     names = ("endpoint", "workers", "calls_per_second", "connect_timeout_s", "read_timeout_s", "max_attempts")
     with Client(ClientSettings(**{name: getattr(settings, name) for name in names}), _Hidden(), now=utc_now) as client:

@@ -86,7 +86,8 @@ class Teller:
         self._now = now
         self.channels = open_channels(settings.notify_urls)
         self.outcomes: Outcomes = Counter() if outcomes is None else outcomes
-        self._templates = Templates(settings.notify_template_dir) if self.channels else None
+        is_told = bool(self.channels or settings.notify_template_dir)
+        self._templates = Templates(settings.notify_template_dir) if is_told else None
         self._broken: dict[str, _Broken] = {}
 
     def tell(self, *, wait_s: float = 0, is_patient: bool = False) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from alibabacloud_credentials.client import Client as ChainClient
 
 logger = logging.getLogger(__name__)
+
+REFRESH_EVERY_S = 600  # every new chain of the library leaves a thread behind, and a token that stays bad asks again
 
 NOTHING_FOUND = (
     "no Alibaba Cloud credentials found: set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, "
@@ -58,6 +61,7 @@ class OfficialChain:
         self._lock = threading.Lock()
         self._client: ChainClient | None = None
         self._last: Credential | None = None
+        self._refresh_from_s = 0.0
 
     def __call__(self) -> Credential:
         """Return the credential in force.
@@ -77,9 +81,11 @@ class OfficialChain:
             return self._last
 
     def refresh(self) -> None:
-        """Forget what the chain has cached, so that the next call fetches anew."""
+        """Forget what the chain has cached, so that the next call fetches anew; at most once in a while."""
         with self._lock:
-            self._client = None
+            if time.monotonic() >= self._refresh_from_s:
+                self._client = None
+                self._refresh_from_s = time.monotonic() + REFRESH_EVERY_S
 
     def _found(self) -> Credential:
         from alibabacloud_credentials.exceptions import CredentialException

@@ -58,7 +58,7 @@ class Message:
         facts = [
             *(trouble.subject for trouble in self.troubles),
             *self.changes,
-            *(f"over: {subject}" for subject in self.recoveries),
+            *(f"resolved: {subject}" for subject in self.recoveries),
         ]
         more = len(facts) - 1 + self.hidden_count
         return f"{facts[0]}, and {more} more" if more > 0 else facts[0] if facts else ""

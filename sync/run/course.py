@@ -386,9 +386,10 @@ def _log_region(region: RegionRun, status: RunStatus, counts: Counts, run_id: in
     fields = {"run_id": run_id, "region_id": region.region_id}
     if region.discovery_failure:
         logger.info(
-            "%s: discovery failed, the known targets were asked: %s",
+            "%s: discovery failed (%s), %s",
             region.region_id,
-            region.discovery_failure.message,
+            region.discovery_failure.code,
+            "the known targets were asked" if region.known.targets else "and no target is known",
             extra=fields,
         )
     if region.listing_is_over_limit:

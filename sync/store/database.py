@@ -1,6 +1,7 @@
 """Connections to SQLite, PostgreSQL and MariaDB/MySQL, their errors as sentences, and the migrations."""
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,7 +177,9 @@ def _sentence(error: exc.DBAPIError | sqlite3.Error, label: str) -> str:
     if isinstance(cause, sqlite3.Error):
         return _sqlite_sentence(text, label)
     if isinstance(error, exc.OperationalError):
-        return f"the database {label} cannot be used: {text}; check that the server runs and lets this user in"
+        missing = re.search(r'database "?.*"? does not exist|Unknown database', text)
+        remedy = "create it" if missing else "check that the server runs and lets this user in"
+        return f"the database {label} cannot be used: {text.rstrip('?.')}; {remedy}"
     return f"the database {label} refused a statement: {text}"
 
 

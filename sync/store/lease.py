@@ -100,7 +100,11 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back at once; does nothing where it is lost already."""
+        """Give the lease back at once; does nothing where it is lost already.
+
+        Where the database does not take that, this process at least knows that nobody holds it any more.
+        """
+        _held_here.discard(self.owner)
         mine = (lease.c.name == self._name, lease.c.owner == self.owner, lease.c.token == self._token)
         with self._database.writing() as connection:
             connection.execute(update(lease).where(*mine).values(owner=None, expires_at=self._now))
@@ -131,6 +135,7 @@ class Lease:
         if not is_mine:
             raise LeaseTakenError(taken_sentence(Holder(row.owner, row.expires_at)))
         self._token = row.token
+        _held_here.add(self.owner)
 
     def _insert_row(self) -> None:
         """Insert the row in a transaction of its own: on InnoDB a refused insert leaves a lock that would deadlock."""
@@ -194,12 +199,17 @@ def _process_scope() -> str:
 
 _NO_SCOPE = "0" * 8
 
+_held_here: set[str] = set()
+"""The owners of the leases that this process holds; another one with its id is a run of it that has ended."""
+
 
 def _is_dead(owner: str | None) -> bool:
     """Return whether a lease's owner was a process of this machine that is certainly gone."""
     match = _OWNER.fullmatch(owner or "")
     if match is None or match[2] != _process_scope() or match[2] == _NO_SCOPE:
         return False
+    if int(match[1]) == os.getpid():
+        return owner not in _held_here
     try:
         os.kill(int(match[1]), 0)
     except ProcessLookupError:

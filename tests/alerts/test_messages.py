@@ -25,7 +25,7 @@ def test_a_message_tells_changes_troubles_and_what_is_over() -> None:
         f"Changed in run 12:\n- {REMOVED}\n\n"
         "Needs a look: 3 removals held in cn-beijing\n"
         "- CentOS 7.6 64 bit missing from 3 instance types\n- accept them: …\n\n"
-        "Over: 2 instance types failed"
+        "Resolved: 2 instance types failed"
     )
     assert text.severity is Severity.WARNING
 
@@ -44,7 +44,7 @@ def test_what_is_left_out_is_counted() -> None:
 
 def test_an_end_alone_is_good_news() -> None:
     text = Templates().text_of(Message(recoveries=("cn-beijing failed",)))
-    assert (text.title, text.severity) == ("ehpc-image-sync: over: cn-beijing failed", Severity.SUCCESS)
+    assert (text.title, text.severity) == ("ehpc-image-sync: resolved: cn-beijing failed", Severity.SUCCESS)
 
 
 def test_names_from_outside_become_no_markup() -> None:

@@ -195,7 +195,7 @@ def test_failures_are_told_after_three_runs_in_a_row_and_again_when_they_end(sce
     failing = f"1 instance type of cn-hangzhou not observed {since}: InvalidInstanceType.Scripted"
     assert titles == [[], [], [failing], []]
     scene.run()
-    assert scene.told() == [f"over: {failing}"]
+    assert scene.told() == [f"resolved: {failing}"]
     assert scene.told() == []
 
 
@@ -210,7 +210,7 @@ def test_a_region_whose_listing_fails_is_told_too(one_scene: Scene) -> None:
     for _ in range(3):
         one_scene.run(faults=LISTING)
     (title,) = one_scene.told()
-    assert title.startswith("cn-beijing has been failing in part: InvalidParameter.Scripted")
+    assert title.startswith("cn-beijing has had failures in the last 3 runs: InvalidParameter.Scripted")
 
 
 def test_runs_that_observe_nothing_are_told(one_scene: Scene) -> None:
@@ -243,7 +243,7 @@ def test_acceptance_tells_the_removals_and_the_end_in_one_message(scene: Scene) 
     assert len(scene.told()) == 1
     assert "- Distribution 0 64 bit removed from ecs.many.large in cn-beijing" in scene.last_message
     assert f"… and {len(MANY) - LINES_TOLD} more: ehpc-image-sync changes" in scene.last_message
-    assert scene.last_message.endswith("Over: 30 removals held in cn-beijing")
+    assert scene.last_message.endswith("Resolved: 30 removals held in cn-beijing")
 
 
 def test_images_that_come_back_end_what_was_told_of_them(one_scene: Scene) -> None:
@@ -251,7 +251,7 @@ def test_images_that_come_back_end_what_was_told_of_them(one_scene: Scene) -> No
     one_scene.run(without_many)
     one_scene.told()
     one_scene.run(with_many)
-    assert one_scene.told() == ["over: 30 removals held in cn-beijing"]
+    assert one_scene.told() == ["resolved: 30 removals held in cn-beijing"]
 
 
 def test_staleness_is_told_and_its_end(scene: Scene) -> None:
@@ -262,7 +262,7 @@ def test_staleness_is_told_and_its_end(scene: Scene) -> None:
     assert scene.told() == []
     scene.run()
     (over,) = scene.told()
-    assert over.startswith("over: cn-beijing has not been observed")
+    assert over.startswith("resolved: cn-beijing has not been observed")
 
 
 def test_a_whole_region_that_fails_is_one_line(scene: Scene) -> None:
@@ -293,5 +293,5 @@ def test_a_database_that_is_away_is_an_error_and_no_silence(one_scene: Scene) ->
 
 def test_what_no_database_stands_behind_is_told_directly(one_scene: Scene) -> None:
     one_scene.teller.tell_directly(Message(recoveries=("the database does not answer",)))
-    assert one_scene.receiver.titles == ["over: the database does not answer"]
+    assert one_scene.receiver.titles == ["resolved: the database does not answer"]
     assert one_scene.teller.outcomes == {(one_scene.teller.channels[0].name, "sent"): 1}

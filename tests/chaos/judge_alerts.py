@@ -23,7 +23,7 @@ TYPE = re.compile(
     r"- (?:Instance type|(?P<count>[\d,]+) instance types) (?P<word>launched|retired) in (?P<region>\S+): .+"
 )
 KINDS = WORDS | {"launched": "type_added", "retired": "type_retired"}
-TROUBLE, OVER = "Needs a look: ", "Over: "
+TROUBLE, OVER = "Needs a look: ", "Resolved: "
 OS_NAME_EN = 7  # the field of an image by which people call it
 SENDING = timedelta(seconds=2)  # how long before its death a process may have sent what it did not note
 CAUSES = frozenset({"network", "database", "clock", "kill", "stop", "terminate"})

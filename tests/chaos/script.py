@@ -117,7 +117,7 @@ def outage(play: Play) -> None:
         )
         stage.wait_for(lambda: stage.was_told("Needs a look: ", "observed nothing", since), "an alert")
     stage.settle()
-    stage.wait_for(lambda: stage.was_told("Over: ", "observed nothing", since), "the alert's end")
+    stage.wait_for(lambda: stage.was_told("Resolved: ", "observed nothing", since), "the alert's end")
 
 
 def slow_calls(play: Play) -> None:

@@ -273,7 +273,7 @@ def test_a_change_that_two_runs_found_in_parts_is_told_in_parts(good: Evidence) 
 
 
 TROUBLE = "Needs a look: 2 instance types of r not observed since noon: x\n- t.1, t.2: why\n"
-END = "Over: 2 instance types of r not observed since noon: x\n"
+END = "Resolved: 2 instance types of r not observed since noon: x\n"
 FAULTS = Disturbance("network", at(0), at(3))
 
 
@@ -289,7 +289,7 @@ def test_a_mass_removal_is_told_once_with_its_command(good: Evidence) -> None:
     held = replace(good, offered=[good.offered[0], replace(good.offered[1], is_held=True)])
     text = "Needs a look: 2 removals held in r: not believed yet, the images stay available\n"
     command = "- If they are real, accept them: ehpc-image-sync accept-removals --region r\n"
-    end = told(text.replace("Needs a look", "Over"), 5)
+    end = told(text.replace("Needs a look", "Resolved"), 5)
     assert judged_alerts(replace(held, deliveries=[told(text + command), end, told(NEWS, 5)])) == []
     for wrong in ([told(NEWS)], [told(text), end, told(NEWS, 5)]):
         only(judged_alerts(replace(held, deliveries=wrong)), "was told 0 times", "0 times with its command")
@@ -298,6 +298,6 @@ def test_a_mass_removal_is_told_once_with_its_command(good: Evidence) -> None:
 def test_an_outage_and_its_end_are_told_once(good: Evidence) -> None:
     out = replace(good, disturbances=[Disturbance("outage", at(0), at(3)), FAULTS])
     subject = "the last 3 runs observed nothing: http.502"
-    begun, ended = told(f"Needs a look: {subject}\n", 2), told(f"Over: {subject}\n", 4)
+    begun, ended = told(f"Needs a look: {subject}\n", 2), told(f"Resolved: {subject}\n", 4)
     assert judged_alerts(replace(out, deliveries=[told(NEWS), begun, ended])) == []
     only(judged_alerts(out), "the outage was told 0 times")

@@ -2,11 +2,13 @@
 
 import signal
 import socket
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from sync.daemon import REPEAT_S
 from sync.simulator.fault_text import parse_faults
 from sync.simulator.server import Simulator
 from tests.alerts.receiver import receiving
@@ -64,11 +66,32 @@ def test_sigterm_interrupts_a_run_within_ten_seconds_and_leaves_whole_targets(
     awaited(lambda: station.statuses() == ["interrupted", "ok"])
 
 
+def test_two_signals_at_once_are_one(station: Station, simulator: Simulator) -> None:
+    simulator.faults = parse_faults(SLOW)
+    daemon = station.start()
+    awaited(lambda: simulator.call_count(action="ListImages"))
+    daemon.send(signal.SIGTERM)
+    daemon.send(signal.SIGTERM)
+    assert daemon.process.wait(10) == 0
+    assert station.statuses() == ["interrupted"]
+
+
+def test_threads_do_not_grow_with_the_runs(station: Station) -> None:
+    station.configure(schedule="every 1s")
+    del station.environment["ALIBABA_CLOUD_ECS_METADATA_DISABLED"]  # with it the credentials library keeps no thread
+    daemon = station.start()
+    awaited(lambda: len(station.statuses()) >= 3)
+    threads = len(list(Path(f"/proc/{daemon.process.pid}/task").iterdir()))
+    awaited(lambda: len(station.statuses()) >= 8)
+    assert len(list(Path(f"/proc/{daemon.process.pid}/task").iterdir())) <= threads + 2  # those of a run under way
+
+
 def test_a_second_signal_ends_it_at_once(station: Station, simulator: Simulator) -> None:
     simulator.faults = parse_faults(SLOW)
     daemon = station.start()
     awaited(lambda: simulator.call_count(action="ListImages"))
     daemon.send(signal.SIGTERM)
+    time.sleep(REPEAT_S)
     daemon.send(signal.SIGTERM)
     assert daemon.process.wait(5) in {0, 1}  # the first one may have been enough
 

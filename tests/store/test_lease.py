@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, event, select, update
 
-from sync.errors import LeaseLostError, LeaseTakenError
+from sync.errors import DatabaseError, LeaseLostError, LeaseTakenError
 from sync.inventory import Counts, RunStatus, utc_now
 from sync.store.database import Database, require_history
 from sync.store.lease import LEASE_S, Lease, _is_dead, _process_scope
@@ -284,7 +284,7 @@ def test_a_dead_process_whose_parent_took_no_note_is_dead() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert _is_dead(f"host process {child.pid} ({_process_scope()}-00000000)")
-    assert not _is_dead(f"host process {os.getpid()} ({_process_scope()}-00000000)")
+    assert not _is_dead(f"host process {os.getppid()} ({_process_scope()}-00000000)")
 
 
 def test_a_lease_that_was_taken_while_the_clock_was_ahead_blocks_nobody(database: Database) -> None:
@@ -295,6 +295,22 @@ def test_a_lease_that_was_taken_while_the_clock_was_ahead_blocks_nobody(database
     successor.acquire()
     with pytest.raises(LeaseLostError):
         ahead.renew()
+
+
+def test_a_run_of_this_process_that_could_not_give_its_lease_back_blocks_nobody(database: Database) -> None:
+    lost = Lease(database)
+    lost.acquire()
+    expiry = row_of(database)
+    database.close()
+    lost._database = Database("sqlite:////nowhere/history.db")
+    with pytest.raises(DatabaseError):
+        lost.release()
+    assert row_of(database) == expiry
+    successor = Lease(database)
+    successor.acquire()
+    with pytest.raises(LeaseTakenError):
+        Lease(database).acquire()
+    successor.release()
 
 
 def set_expiry(database: Database, from_now: timedelta) -> None:
