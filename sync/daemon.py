@@ -69,7 +69,8 @@ class Station:
         except BaseException:
             self.close()
             raise
-        self._outage_since: float | None = None
+        self._database_at = time.monotonic()
+        """When the database answered last."""
         self._is_outage_told = False
 
     def close(self) -> None:
@@ -149,7 +150,7 @@ class Station:
             return False
         if self._is_outage_told:
             self._teller.tell_directly(Message(recoveries=(self._outage_subject,)))
-        self._outage_since, self._is_outage_told = None, False
+        self._database_at, self._is_outage_told = time.monotonic(), False
         return is_told
 
     @property
@@ -157,8 +158,7 @@ class Station:
         return f"the database {self._database.label} does not answer"
 
     def _note_outage(self, error: DatabaseError) -> None:
-        self._outage_since = self._outage_since or time.monotonic()
-        away = timedelta(seconds=time.monotonic() - self._outage_since)
+        away = timedelta(seconds=time.monotonic() - self._database_at)
         if away > self.settings.stale_span(utc_now()) and not self._is_outage_told:
             self._is_outage_told = True
             trouble = Trouble(self._outage_subject, (f"no run can be recorded for {format_span(away)}: {error}",))

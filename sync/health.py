@@ -143,6 +143,8 @@ class Health:
         """Return what befell the last runs; only where ``lost_runs`` is not zero."""
         last = next(row for row in self.last_runs if row["status"] != "running")
         count = "last run" if self.lost_runs == 1 else f"last {self.lost_runs} runs"
+        if last["status"] == "interrupted":
+            return f"the {count} did not get to an end: the process was killed or told to stop; its log says more"
         return f"the {count} observed nothing: {last['error'] or last['status']}"
 
     def incidents(self) -> tuple[Incident, ...]:

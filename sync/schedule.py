@@ -245,7 +245,8 @@ class Loop:
             return self._retry_delay_s("internal error")
         self._note_database()
         if result.status is RunStatus.FAILED:
-            return self._retry_delay_s(result.error or "no target was observed")
+            # The log has the causes by region already.
+            return self._retry_delay_s((result.error or "no target was observed").partition(": ")[0])
         self._run_backoff.reset()
         return None
 

@@ -41,7 +41,7 @@ def _channel(channel: Channel, templates: Templates, *, sends_test: bool) -> Che
         return skipped(name, "known to Apprise, not tried; --send-test sends a message")
     words = f"a test message from {socket.gethostname()}: this channel works; nothing has changed"
     try:
-        channel.send(templates.text_of(Message(changes=(words,))))
+        channel.send(templates.text_of(Message(notes=(words,))))
     except ChannelError as error:
         remedy = "check its address, its token and the way there: firewall, proxy"
         return CheckResult(name, State.FAILED, str(error).removeprefix(f"{channel.name} "), remedy)

@@ -51,6 +51,8 @@ class Message:
     troubles: Sequence[Trouble] = ()
     recoveries: Sequence[str] = ()
     """The subjects of troubles that are over."""
+    notes: Sequence[str] = ()
+    """Sentences that are neither, such as that of a test."""
 
     @property
     def summary(self) -> str:
@@ -59,6 +61,7 @@ class Message:
             *(trouble.subject for trouble in self.troubles),
             *self.changes,
             *(f"resolved: {subject}" for subject in self.recoveries),
+            *self.notes,
         ]
         more = len(facts) - 1 + self.hidden_count
         return f"{facts[0]}, and {more} more" if more > 0 else facts[0] if facts else ""
@@ -87,6 +90,7 @@ EXAMPLE = Message(
     runs="12",
     troubles=(Trouble("3 removals held in cn-hangzhou", ("CentOS 7.6 64 bit missing from 3 instance types",)),),
     recoveries=("2 instance types of cn-beijing not observed since 2026-11-22 12:00 UTC: Throttling",),
+    notes=("this is a test",),
 )
 """With every field filled, to try a template when it is read and not when it is needed."""
 
@@ -124,7 +128,7 @@ def _text_of(templates: "Mapping[str, Template]", message: Message) -> Text:
     return Text(" ".join(title.split()), plain, markdown, message.severity)
 
 
-FIELDS = ("summary", "changes", "hidden_count", "runs", "troubles", "recoveries")
+FIELDS = ("summary", "changes", "hidden_count", "runs", "troubles", "recoveries", "notes")
 
 
 def _replacements(folder: str | None) -> dict[str, str]:

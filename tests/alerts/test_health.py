@@ -86,10 +86,12 @@ def test_a_region_of_which_everything_is_retired_is_observed_by_its_listing(one_
 def test_runs_that_observed_nothing_or_died_are_counted_from_the_last(one_scene: Scene) -> None:
     one_scene.run(faults="status=400 code=InvalidParameter.Scripted action=ListImages")
     one_scene.run(faults="status=400 code=InvalidParameter.Scripted action=ListImages")
+    health = one_scene.health(notify_failures_after=2)
+    assert health.outage == ("the last 2 runs observed nothing: " + str(health.last_runs[0]["error"]),)
     execute(one_scene.recording.database, "UPDATE run SET status = 'interrupted' WHERE id = 3")
     health = one_scene.health(notify_failures_after=2)
     assert health.lost_runs == 2
-    assert health.outage == ("the last 2 runs observed nothing: " + str(health.last_runs[0]["error"]),)
+    assert health.outage[0].startswith("the last 2 runs did not get to an end: the process was killed")
 
 
 def test_a_listing_that_fails_troubles_its_region_though_all_targets_are_observed(one_scene: Scene) -> None:

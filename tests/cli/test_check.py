@@ -454,7 +454,7 @@ def test_a_test_message_arrives_once_and_can_be_read(told: Program) -> None:
 
 def test_a_test_message_is_told_by_the_configured_templates(told: Program) -> None:
     (told.folder / "templates").mkdir()
-    (told.folder / "templates" / "title.txt").write_text("ours: {{ changes[0] }}")
+    (told.folder / "templates" / "title.txt").write_text("ours: {{ summary }}")
     with receiving() as receiver:
         told.configure(notify_urls=receiver.channel, notify_template_dir="templates")
         assert told.ask("check", "--send-test").code == 0

@@ -171,6 +171,15 @@ def test_the_switch_and_the_channels_hear_of_a_run(station: Station) -> None:
     assert receiver.requests[-1][1].startswith("run 1: ok in")
 
 
+def test_a_database_that_is_away_for_long_is_told_without_it(station: Station) -> None:
+    with receiving() as receiver:
+        away = "postgresql://nobody@127.0.0.1:9/none"
+        station.configure(database_url=away, notify_urls=receiver.channel, stale_after="2s")
+        station.start("tests.chaos.fast")
+        awaited(lambda: receiver.titles)
+        assert receiver.titles == ["the database postgresql+psycopg://nobody@127.0.0.1:9/none does not answer"]
+
+
 def test_health_and_metrics_are_served(station: Station) -> None:
     port = free_port()
     station.configure(http_listen=f"127.0.0.1:{port}")
