@@ -76,7 +76,13 @@ class Lease:
             LeaseTakenError: another process holds it.
         """
         self._insert_row()
-        self._take()
+        # Before it stands in the database: another thread would take the owner for a run of this process that has ended.
+        _held_here.add(self.owner)
+        try:
+            self._take()
+        except BaseException:
+            _held_here.discard(self.owner)
+            raise
 
     def renew(self) -> None:
         """Hold the lease for as long again.
@@ -135,7 +141,6 @@ class Lease:
         if not is_mine:
             raise LeaseTakenError(taken_sentence(Holder(row.owner, row.expires_at)))
         self._token = row.token
-        _held_here.add(self.owner)
 
     def _insert_row(self) -> None:
         """Insert the row in a transaction of its own: on InnoDB a refused insert leaves a lock that would deadlock."""
