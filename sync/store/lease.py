@@ -76,7 +76,7 @@ class Lease:
             LeaseTakenError: another process holds it.
         """
         self._insert_row()
-        # Before it stands in the database: another thread would take the owner for a run of this process that has ended.
+        # Before it stands in the database: another thread would take it for a run of this process that has ended.
         _held_here.add(self.owner)
         try:
             self._take()
