@@ -23,7 +23,7 @@ from sync.notify.message import Message, Templates, Trouble
 from sync.render import Row, told_lines
 from sync.store.alerts import TellingBook, Told, find_first_cursor, find_told, list_untold_changes
 from sync.store.condition import find_latest_change_id
-from sync.store.database import Database
+from sync.store.database import Database, head_revision, schema_revision
 from sync.store.lease import TELL, Lease
 
 logger = logging.getLogger(__name__)
@@ -126,9 +126,12 @@ class Teller:
         return broken is None or time.monotonic() >= broken.not_before_s
 
     def _is_anything_untold(self, channels: Sequence[Channel]) -> bool:
-        if not channels:
+        if not self.channels or self._database.is_missing_file:
             return False
+        # Read even where no channel is to be told at the moment: a database that is away must not look like no news.
         with self._database.reading() as connection:
+            if schema_revision(connection) != head_revision():
+                return False  # before the first run, or the first one of this version
             told = find_told(connection)
             latest = find_latest_change_id(connection)
             going_on = {incident.key for incident in self._incidents(connection)}

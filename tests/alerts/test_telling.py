@@ -291,6 +291,23 @@ def test_a_database_that_is_away_is_an_error_and_no_silence(one_scene: Scene) ->
     away.close()
 
 
+def test_a_database_that_is_away_is_no_silence_even_where_all_channels_are_broken(one_scene: Scene) -> None:
+    away = Database("postgresql://nobody@127.0.0.1:9/none")
+    teller = Teller(one_scene.settings, away)
+    one_scene.receiver.status = 500
+    teller.tell_directly(Message(notes=("the database does not answer",)))
+    with pytest.raises(DatabaseError):
+        teller.tell(is_patient=True)
+    away.close()
+
+
+def test_before_the_first_run_there_is_nothing_to_tell(one_scene: Scene, postgresql_url: str) -> None:
+    empty = Database(postgresql_url)
+    assert Teller(one_scene.settings, empty).tell()
+    empty.close()
+    assert one_scene.receiver.messages == []
+
+
 def test_what_no_database_stands_behind_is_told_directly(one_scene: Scene) -> None:
     one_scene.teller.tell_directly(Message(recoveries=("the database does not answer",)))
     assert one_scene.receiver.titles == ["resolved: the database does not answer"]
