@@ -97,9 +97,9 @@ class Health:
     failing: tuple[Failing, ...]
     held: tuple[Held, ...]
     troubled_regions: Mapping[str, str]
-    """Regions whose last run failed in part though all targets are observed, as when a listing fails; by cause."""
+    """Regions whose last run had failures though all targets are observed, as when a listing fails; with the cause."""
     lastingly_troubled: Mapping[str, str]
-    """Regions whose last runs all failed in part though no target's failure lasts, with the last cause."""
+    """Regions whose last runs all had failures though no target's failure lasts; with the last cause."""
     last_runs: Sequence[Row]
     """The last whole runs, the newest first."""
     failures_after: int
