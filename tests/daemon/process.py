@@ -85,7 +85,7 @@ class Station:
             EHPC_SYNC_MAX_ATTEMPTS="1",
             EHPC_SYNC_CALLS_PER_SECOND="1000",
             EHPC_SYNC_DATABASE_URL=database_url,
-            EHPC_SYNC_SCHEDULE="every 1h",
+            EHPC_SYNC_SCHEDULE="every 1000w",
             EHPC_SYNC_SCHEDULE_JITTER_S="0",
         )
         self.database_url = database_url

@@ -37,7 +37,7 @@ def test_a_tick_that_is_served_is_not_served_again_after_a_restart(station: Stat
     awaited(lambda: station.statuses() == ["ok"])
     first.end()
     second = station.start()
-    awaited(lambda: second.says("runs on 'every 1h' (UTC), the next one at"))
+    awaited(lambda: second.says("runs on 'every 1000w' (UTC), the next one at"))
     second.end()
     assert station.statuses() == ["ok"]
 
