@@ -12,7 +12,6 @@ from sync.errors import DatabaseError
 from sync.inventory import (
     IMAGE_FIELDS,
     OPEN,
-    ChangeKind,
     Failure,
     Image,
     KnownTarget,
@@ -188,7 +187,7 @@ class Batch:
         self._execute(one.values(asked_at=None, retired_at=OPEN), returned)
 
     def _returns(self, entry: TargetUpdate) -> bool:
-        return self._known[entry.target].is_retired and any(c.kind is ChangeKind.TYPE_ADDED for c in entry.changes)
+        return entry.target in self._known and self._known[entry.target].is_retired and entry.listed_at is not None
 
     def _target_row(self, entry: TargetUpdate) -> Row:
         known = self._known[entry.target]
@@ -214,7 +213,7 @@ class Batch:
             {
                 "target_id": self._ids[entry.target],
                 "gap_to": OPEN,
-                "gap_from": self._last_good_at(entry) or entry.moment,
+                "gap_from": self._gap_begin_of(entry),
                 "run_id": self._run_id,
                 **_cause_of(entry.failure),
             }
@@ -234,6 +233,15 @@ class Batch:
     def _gap_code_of(self, entry: TargetUpdate) -> str | None:
         known = self._known.get(entry.target)
         return known.gap_code if known else None
+
+    def _gap_begin_of(self, entry: TargetUpdate) -> datetime:
+        """Return the last good observation, or the first attempt; of a type that returned, its listing.
+
+        That no observation can have the time of a listing tells those who ask that none is meant.
+        """
+        if entry.listed_at and self._returns(entry):
+            return entry.listed_at
+        return self._last_good_at(entry) or entry.moment
 
     def _last_good_at(self, entry: TargetUpdate) -> datetime | None:
         known = self._known.get(entry.target)

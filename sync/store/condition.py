@@ -111,7 +111,8 @@ def _observed_at(connection: Connection, row: Any) -> datetime | None:
 
 
 def _count(condition: Any) -> Any:
-    return sa.type_coerce(sa.func.sum(sa.case((condition, 1), else_=0)), sa.Integer)
+    # A cast, because the sums of MySQL and MariaDB are decimals, which JSON does not know.
+    return sa.cast(sa.func.sum(sa.case((condition, 1), else_=0)), sa.Integer)
 
 
 def _held_counts(connection: Connection) -> dict[str, int]:

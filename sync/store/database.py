@@ -10,11 +10,17 @@ from typing import Any
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, exc, inspect, make_url
 
 from sync.errors import ConfigError, DatabaseError, SchemaVersionError
+from sync.store.schema import availability, metadata
 from sync.store.types import MYSQL_FAMILY
 
 CONNECT_TIMEOUT_S = 10  # a server that does not answer a handshake for this long is down, not busy
 IDLE_TRANSACTION_S = 60  # a process that hangs inside a transaction must not keep its locks for longer than the lease
 BUSY_TIMEOUT_MS = 30_000  # how long SQLite waits for another writer; a region of 500 targets writes in far less
+
+LONGEST_LIST = 1_048_576  # characters, as in MariaDB; with its 1,024 MySQL cuts lists without a word
+
+SNAPSHOT = "REPEATABLE READ"
+"""The isolation of transactions that only read."""
 
 DRIVERS = {"sqlite": "sqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 EXTRAS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
@@ -23,15 +29,21 @@ EXTRAS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
 class Database:
     """One database: short reading and writing transactions, with errors turned into sentences."""
 
-    def __init__(self, url: str) -> None:
-        """Prepare connections; nothing is opened yet.
+    def __init__(self, url: str, *, is_read_only: bool = False) -> None:
+        """Prepare connections; nothing is opened yet. Where it ``is_read_only`` the database itself refuses writes.
 
         Raises:
             ConfigError: the URL cannot be used, or its driver is not installed.
         """
         self._url = _usable_url(url)
         self.label = _label(self._url)
-        self.engine = _engine_of(self._url, self.label)
+        self.engine = _engine_of(self._url, self.label, is_read_only=is_read_only)
+        # An answer is put together from several statements, and a run may commit between two of them. SQLite's
+        # transactions are snapshots anyway.
+        is_file = self.dialect_name == "sqlite"
+        self._snapshots = (
+            self.engine if is_file else self.engine.execution_options(isolation_level="REPEATABLE READ", may_rest=True)
+        )
 
     @property
     def dialect_name(self) -> str:
@@ -42,12 +54,17 @@ class Database:
     @property
     def is_missing_file(self) -> bool:
         """Return whether this is an SQLite file that does not exist yet; connecting would create it."""
-        return self.dialect_name == "sqlite" and not Path(str(self._url.database)).exists()
+        return self.file is not None and not self.file.exists()
+
+    @property
+    def file(self) -> Path | None:
+        """Return the SQLite file itself, where a symbolic link names it; None of a server's database."""
+        return Path(str(self._url.database)).resolve() if self.dialect_name == "sqlite" else None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection with one consistent snapshot; nothing is committed."""
-        with self._foreseen_errors(), self.engine.connect() as connection:
+        """Give a connection with one consistent snapshot for all its statements; nothing is committed."""
+        with self._foreseen_errors(), self._snapshots.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -97,7 +114,7 @@ def _label(url: URL) -> str:
     return url.set(password=None, query={}).render_as_string()
 
 
-def _engine_of(url: URL, label: str) -> Engine:
+def _engine_of(url: URL, label: str, *, is_read_only: bool) -> Engine:
     family = url.get_backend_name()
     arguments: dict[str, Any] = {}
     options: dict[str, Any] = {"pool_pre_ping": True}
@@ -111,7 +128,8 @@ def _engine_of(url: URL, label: str) -> Engine:
         arguments = {
             "connect_timeout": CONNECT_TIMEOUT_S,
             "charset": "utf8mb4",
-            "init_command": "SET time_zone='+00:00', sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+            "init_command": "SET time_zone='+00:00', sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', "
+            f"group_concat_max_len={LONGEST_LIST}",
         }
         options["isolation_level"] = "READ COMMITTED"
     try:
@@ -121,7 +139,11 @@ def _engine_of(url: URL, label: str) -> Engine:
             f"{label} needs the driver {error.name!r}, which is not installed; "
             f"run: pip install 'ehpc-image-sync[{EXTRAS.get(family, 'all')}]'"
         ) from error
-    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "do_connect", _open_existing if is_read_only and family == "sqlite" else _connect)
+    if is_read_only:
+        event.listen(engine, "connect", _FORBIDDING[family])
+    if family == "postgresql":
+        event.listen(engine, "begin", _begin_postgresql)
     if family in MYSQL_FAMILY:
         event.listen(engine, "connect", _prepare_mysql)
     if family == "sqlite":
@@ -136,6 +158,19 @@ def _connect(dialect: Dialect, _: object, arguments: Any, options: Any) -> Any:
         return dialect.connect(*arguments, **options)
     except (TypeError, ValueError, OSError) as error:
         raise ConfigError(f"database_url has an option that the driver refuses: {error}") from error
+
+
+def _open_existing(dialect: Dialect, record: object, arguments: Any, options: Any) -> Any:
+    """Let SQLite open a file that is there and create none; it is ``query_only`` that refuses writes.
+
+    Not ``mode=ro``: such a connection leaves the files -wal and -shm behind, as its own user, whom others may be unable
+    to follow.
+    """
+    file = str(arguments[0])
+    uri = file if options.get("uri") else Path(file).absolute().as_uri()
+    if "mode=" not in uri:
+        uri = f"{uri}{'&' if '?' in uri else '?'}mode=rw"
+    return _connect(dialect, record, [uri.replace("mode=rwc", "mode=rw")], {**options, "uri": True})
 
 
 def _prepare_mysql(connection: Any, _: object) -> None:
@@ -155,6 +190,29 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
+def _forbid_writes_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute("PRAGMA query_only=ON")  # also of other files, which a statement may attach
+
+
+def _forbid_writes_postgresql(connection: Any, _: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+    connection.commit()
+
+
+def _forbid_writes_mysql(connection: Any, _: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+
+
+_FORBIDDING = {
+    "sqlite": _forbid_writes_sqlite,
+    "postgresql": _forbid_writes_postgresql,
+    "mysql": _forbid_writes_mysql,
+    "mariadb": _forbid_writes_mysql,
+}
+
+
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -162,6 +220,12 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
         # The switch does not wait for others. Who holds the file now switches it too, and the mode stays with the file.
         if "locked" not in str(error):
             raise
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") == SNAPSHOT:
+        # Whoever reads may wait long for whoever takes the answer, and holds no lock that others wait for.
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -192,6 +256,8 @@ def _sqlite_sentence(text: str, label: str) -> str:
         "locked": "another program holds it; wait for that program, or end it",
         "full": "the disk is full; make room",
         "disk I/O error": "the disk failed or is full; check it",
+        "no such table": "tables or views were removed; ehpc-image-sync db verify says which",
+        "no such column": "tables or views were changed; ehpc-image-sync db verify says which",
     }
     remedy = next((hint for part, hint in remedies.items() if part in text), "check the file and its folder")
     return f"the database {label} cannot be used: {text}; {remedy}"
@@ -218,15 +284,25 @@ def schema_revision(connection: Connection) -> str | None:
     """Return the revision of the database's tables; None where there are none yet.
 
     Raises:
-        SchemaVersionError: a newer program wrote them.
+        SchemaVersionError: a newer program wrote them, or another one.
     """
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
-    if not inspect(connection).has_table("alembic_version"):
+    present = set(inspect(connection).get_table_names())
+    if "alembic_version" not in present:
+        if foreign := [name for name in sorted(present & metadata.tables.keys()) if not _is_ours(connection, name)]:
+            raise SchemaVersionError(
+                f"the database has a table {foreign[0]} that another program made; give this one a database of its own"
+            )
         return None
     revision = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory(str(migrations_path())).walk_revisions()}
+    if revision is not None and revision not in known and availability.name not in present:
+        raise SchemaVersionError(
+            f"the tables of the database are another program's (its schema is {revision!r}); "
+            "give this one a database of its own"
+        )
     if revision is not None and revision not in known:
         raise SchemaVersionError(
             f"the database was written by a newer ehpc-image-sync (schema {revision}); "
@@ -269,6 +345,13 @@ def require_history(database: Database) -> None:
             f"the tables of {database.label} are older than this program (schema {revision}); "
             "run: ehpc-image-sync db upgrade"
         )
+
+
+def _is_ours(connection: Connection, name: str) -> bool:
+    """Return whether a table with a name of ours is ours, of whatever version: most of its columns are."""
+    wanted = set(metadata.tables[name].columns.keys())
+    found = {column["name"] for column in inspect(connection).get_columns(name)}
+    return 2 * len(wanted & found) > len(wanted)
 
 
 _NO_HISTORY = "there is no history in {label} yet; run: ehpc-image-sync run"

@@ -99,6 +99,13 @@ class ImageKeys:
         return sorted(unknown.values())
 
 
+def find_images_of(connection: Connection, keys: Iterable[int]) -> dict[int, Image]:
+    """Return the images of keys."""
+    wanted, found = set(keys), ImageKeys()
+    found.load_keys(connection, wanted)
+    return {key: found.image_of(key) for key in wanted}
+
+
 def find_region_ids(connection: Connection) -> list[str]:
     """Return the regions that have targets which are not retired, sorted."""
     rows = connection.execute(select(target.c.region_id).distinct().where(target.c.retired_at == OPEN))
@@ -197,15 +204,16 @@ def count_open_pairs(connection: Connection, region_id: str, at_most: int) -> in
     return connection.execute(select(func.count()).select_from(pairs.subquery())).scalar_one()
 
 
-class _Moments(dict[Any, datetime]):
-    """The times that values of the driver stand for."""
+class Moments(dict[Any, datetime]):
+    """The times that values of the driver stand for; each is read once."""
 
     def __init__(self, dialect: Dialect) -> None:
         super().__init__()
         self._dialect = dialect
+        self._type = UtcTimestamp()
 
     def __missing__(self, value: Any) -> datetime:
-        moment = UtcTimestamp().process_result_value(value, self._dialect)
+        moment = self._type.process_result_value(value, self._dialect)
         if moment is None:
             raise ValueError("a time that must be there is missing")
         return self.setdefault(value, moment)
@@ -218,7 +226,7 @@ def find_open_intervals(
     found: dict[int, dict[int, datetime]] = {target_id: {} for target_id in target_ids}
     # The times come as the driver gives them: a target's images share a few, and each is read once.
     columns = (availability.c.target_id, availability.c.image_key, type_coerce(availability.c.valid_from, NullType()))
-    moments = _Moments(connection.dialect)
+    moments = Moments(connection.dialect)
     for batch in batches_of(target_ids):
         query = select(*columns).where(availability.c.target_id.in_(batch), availability.c.valid_to == OPEN)
         for target_id, image_key, valid_from in connection.execute(query).all():

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -36,6 +37,9 @@ def _count_columns() -> list[Column[int]]:
     return [Column(entry.name, Integer, nullable=False, server_default="0") for entry in fields(Counts)]
 
 
+_BY_NAME: dict[str, Any] = {"mysql_length": 191, "mariadb_length": 191, "postgresql_using": "hash"}
+"""How the names of images are indexed: they may be longer than MySQL's keys and PostgreSQL's trees take."""
+
 WHOLE_TYPE = 0
 """The image_key of a held removal that concerns the instance type itself and not one image."""
 
@@ -55,6 +59,7 @@ target = Table(
     Column("retired_at", UtcTimestamp, nullable=False),
     Column("image_digest", ExactText(64), nullable=False),
     UniqueConstraint("region_id", "instance_type", "base_os_tag"),
+    Index(None, "instance_type"),
 )
 
 image = Table(
@@ -65,6 +70,8 @@ image = Table(
     *(Column(name, ExactText(1024), nullable=False) for name in IMAGE_FIELDS),
     Column("first_seen_at", UtcTimestamp, nullable=False),
     UniqueConstraint("fingerprint"),
+    Index(None, "image_id", **_BY_NAME),
+    Index(None, "os_tag", **_BY_NAME),
 )
 
 availability = Table(
@@ -125,6 +132,7 @@ change = Table(
     Column("detected_at", UtcTimestamp, nullable=False),
     Column("last_seen_at", UtcTimestamp),
     Column("recorded_at", UtcTimestamp, nullable=False),
+    Index(None, "run_id"),
     Index(None, "target_id"),
     Index(None, "image_key"),
     Index(None, "recorded_at"),
@@ -156,6 +164,7 @@ coverage_gap = Table(
     Column("request_id", ExactText(128), nullable=False),
     Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
     PrimaryKeyConstraint("target_id", "gap_to"),
+    Index(None, "run_id"),
     CheckConstraint("gap_to > gap_from", name="not_empty"),
 )
 
@@ -271,6 +280,39 @@ sync_runs = _view(
     finished_at=UtcTimestamp,
     status=ExactText,
     trigger=ExactText,
+    targets_ok=Integer,
+    targets_failed=Integer,
+    images_added=Integer,
+    images_removed=Integer,
+    images_changed=Integer,
+    removals_held=Integer,
+    error=ExactText,
+)
+
+image_lifetimes = _view(
+    "image_lifetimes",
+    **_PLACE,
+    **_IMAGE,
+    valid_from=UtcTimestamp,
+    valid_to=UtcTimestamp,
+    from_baseline=Boolean,
+    base_os_tag_filter=ExactText,
+    lived_days=Float,
+    target_key=Integer,
+    image_key=Integer,
+)
+
+images = _view("images", image_key=Integer, **_IMAGE, first_seen_at=UtcTimestamp)
+
+region_runs = _view(
+    "region_runs",
+    run_id=Integer,
+    region_id=ExactText,
+    started_at=UtcTimestamp,
+    finished_at=UtcTimestamp,
+    status=ExactText,
+    is_complete=Boolean,
+    types_listed=Integer,
     targets_ok=Integer,
     targets_failed=Integer,
     images_added=Integer,
