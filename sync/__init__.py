@@ -11,21 +11,28 @@ A map, from the words at the bottom to the program at the top; each layer import
     session         what a command works with: settings, database, client, signals
     terminal        how a command speaks: rows, tables, progress
     schedule        the daemon's loop: when a run is due and what to wait for (the only file with APScheduler)
-    web/            HTTP: health and metrics
+    web/            HTTP: the dashboard, health and metrics
     job             a run as cron and the daemon make it: the run, the dead man's switch, telling people
     report          how a run and the condition of the data are told: one object, one screen
+    export          a view as a Parquet, CSV or JSON lines file
     tell            telling channels what they do not know yet, once
     health          how fresh and complete the data are, and what needs a person
     accept  run/    accepting held removals by hand; one run, start to end: the only place that knows the order
+    compare         what differs between two times, regions or instance types
+    timeline        which image lived when: bars, and what nobody knows
+    matrix          families of instance types and the images they share
+    asking          names and times as people give them → filters and times, checked
+    follow          watching changes as they are recorded
     region          one region of a run: what was answered, and what to write about it (pure)
     ------------------------------------------------------------------------------------------------------------
     plan            configuration + discovered types → targets (pure)
     ehpc/           the API: signing (pure) · transport · fetch (one action → answer or error) · parse (pure) · gather
     diff            observations → changes and held removals: the rules of removal (pure)
     store/          schema · database · lease · known (reads before a run) · record (the only writer of the history) ·
-                    history, condition (reads) · alerts (what channels were told)
+                    filters, snapshot, absences, history, groups, spans, runs, condition, stream (reads) ·
+                    alerts (what channels were told) · verify, prune, copy, statistics (upkeep)
     notify/         messages and templates (pure) · channels through Apprise · the dead man's switch
-    render          rows → table, JSON, CSV (pure)
+    render/         rows → table, JSON, CSV (pure)
     simulator/      an E-HPC endpoint on loopback: catalogue, timeline, faults, server
     systemd         ready, alive, status
     moments         times as people type and read them (pure)

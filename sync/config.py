@@ -22,6 +22,7 @@ from sync.ticks import GOOD_EXPRESSION, Schedule, parse_schedule, parse_span
 
 DEFAULT_FILE = "ehpc-image-sync.toml"
 ENVIRONMENT_PREFIX = "EHPC_SYNC_"
+_ENVIRONMENT = "the environment"
 CONFIG_VARIABLE = "EHPC_SYNC_CONFIG"
 DISCOVER = "discover"
 ALL_REGIONS = "all"
@@ -43,8 +44,14 @@ def _as_urls(value: Any) -> Any:
     return value
 
 
-SECRET_KEYS = frozenset({"database_url", "notify_urls", "ping_url"})
+SECRET_KEYS = frozenset({"database_url", "notify_urls", "ping_url", "http_token"})
 """Keys whose values may hold passwords or tokens and are never shown."""
+
+SHORTEST_TOKEN = 16  # characters; fewer can be guessed over a network
+
+MAKE_ONE = "make one with: openssl rand -hex 32"
+
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 STALE_INTERVALS = 3
 """How many of the schedule's intervals may pass without an observation until data are stale."""
@@ -100,7 +107,18 @@ class Settings(BaseModel):
         None, description="dead man's switch: asked at start (/start), end, and failure (/fail)"
     )
     http_listen: str | None = Field(
-        None, description="address on which the daemon serves /healthz and /metrics, such as 127.0.0.1:9321"
+        None, description="address on which the daemon serves dashboard, health and metrics, such as 127.0.0.1:9321"
+    )
+    http_hosts: Names = Field(
+        (), description="further names under which the server is reached, such as images.example.com"
+    )
+    http_token: str | None = Field(
+        None,
+        repr=False,
+        description="token that pages and metrics ask for; from the environment alone, else from http_token_file",
+    )
+    http_token_file: str | None = Field(
+        None, description="file that holds that token and nothing else; only who serves pages reads it"
     )
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="text on a terminal and json elsewhere, or always one"
@@ -115,7 +133,7 @@ class Settings(BaseModel):
             raise ValueError(f"{name!r} is not a time zone; write for example UTC or Asia/Shanghai") from None
         return name
 
-    @field_validator("base_os_tags", "regions", "instance_types", "exclude_instance_types")
+    @field_validator("base_os_tags", "regions", "instance_types", "exclude_instance_types", "http_hosts")
     @classmethod
     def _no_repetition(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name.strip() for name in names))
@@ -138,8 +156,21 @@ class Settings(BaseModel):
     @classmethod
     def _is_address(cls, text: str | None) -> str | None:
         if text is not None:
-            _address_of(text)
+            address_of(text)
         return text
+
+    @field_validator("http_hosts")
+    @classmethod
+    def _are_host_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _HOST_NAME.fullmatch(name.lower().removesuffix(".")):
+                raise ValueError(f"{name!r} is not a name; write it as in images.example.com: no scheme, port or path")
+        return names
+
+    @field_validator("http_token")
+    @classmethod
+    def _is_token(cls, token: str | None) -> str | None:
+        return None if token is None else _good_token(token)
 
     @model_validator(mode="after")
     def _is_schedule(self) -> "Settings":
@@ -171,7 +202,7 @@ class Settings(BaseModel):
     @property
     def listen_address(self) -> tuple[str, int] | None:
         """Return host and port of the daemon's HTTP server; None where there is none."""
-        return _address_of(self.http_listen) if self.http_listen else None
+        return address_of(self.http_listen) if self.http_listen else None
 
 
 def next_ticks(schedule: Schedule, now: datetime, count: int = 3) -> list[datetime]:
@@ -179,11 +210,15 @@ def next_ticks(schedule: Schedule, now: datetime, count: int = 3) -> list[dateti
     return list(islice(schedule.ticks_after(now), count))
 
 
-def _address_of(text: str) -> tuple[str, int]:
-    """Return host and port; a port alone is one on loopback."""
+def address_of(text: str, *, lowest_port: int = 1) -> tuple[str, int]:
+    """Return host and port; a port alone is one on loopback.
+
+    Raises:
+        ValueError: it is no address; the message has one that is.
+    """
     host, _, port = text.strip().rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and lowest_port <= int(port) < 65536):
         raise ValueError(f"{text!r} is not an address; write for example 127.0.0.1:9321, or 0.0.0.0:9321 for all")
     return host, int(port)
 
@@ -212,17 +247,66 @@ def load_settings(
     source: dict[str, str] = {}
     for name, found in (
         (path or DEFAULT_FILE, _read_file(path) if has_file else {}),
-        ("the environment", _read_environment(environment)),
+        (_ENVIRONMENT, _read_environment(environment)),
         ("the command line", dict(overrides)),
     ):
         _refuse_unknown_keys(found, name)
         # An empty text switches off what a file has switched on.
         values |= {key: None if value == "" and KEYS[key].default is None else value for key, value in found.items()}
         source |= dict.fromkeys(found, name)
+    _check_source_of_token(source, environment)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_sentence(error, source)) from None
+
+
+def _check_source_of_token(source: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    """Refuse a token where others can read it, and an empty one, which would let everybody in by mistake."""
+    if source.get("http_token", _ENVIRONMENT) != _ENVIRONMENT:
+        raise ConfigError(
+            f"{source['http_token']}: http_token does not belong there; put it into the variable "
+            "EHPC_SYNC_HTTP_TOKEN, or into a file that http_token_file names"
+        )
+    if "http_token" in source and not environment.get(f"{ENVIRONMENT_PREFIX}HTTP_TOKEN"):
+        raise ConfigError(f"{_ENVIRONMENT}: EHPC_SYNC_HTTP_TOKEN is empty; {MAKE_ONE}, or remove the variable")
+
+
+def with_token(settings: Settings) -> Settings:
+    """Return the settings of who serves pages: with the token of ``http_token_file``.
+
+    Whoever does not serve needs no right to read that file.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no token.
+    """
+    path = settings.http_token_file
+    if settings.http_token or not path:
+        return settings
+    try:
+        return settings.model_copy(update={"http_token": _good_token(_read_token(path))})
+    except ValueError as error:
+        raise ConfigError(f"http_token_file: {path}: {error}") from None
+
+
+def _good_token(token: str) -> str:
+    if len(token) < SHORTEST_TOKEN or any(not " " < mark <= "~" for mark in token):
+        raise ValueError(f"a token has at least {SHORTEST_TOKEN} ASCII characters and no blanks; {MAKE_ONE}")
+    return token
+
+
+def _read_token(path: str) -> str:
+    try:
+        token = Path(path).read_text("utf-8-sig").strip()
+    except OSError as error:
+        raise ConfigError(
+            f"http_token_file: {path} cannot be read: {error.strerror}; write a token into it: {MAKE_ONE}"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"http_token_file: {path} is not UTF-8 text; save it as UTF-8") from None
+    if not token:
+        raise ConfigError(f"http_token_file: {path} is empty; write a token into it: {MAKE_ONE}")
+    return token
 
 
 def _read_file(path: str | None) -> dict[str, object]:

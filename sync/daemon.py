@@ -21,7 +21,7 @@ from sync.render import failure_lines
 from sync.report import failure_row
 from sync.run import RunRequest, RunResult, check_regions, check_turn
 from sync.schedule import Alarm, Control, Hooks, Loop
-from sync.session import open_client, open_database
+from sync.session import open_client, open_database, open_token
 from sync.store.known import find_last_tick
 from sync.systemd import Systemd
 from sync.tell import Outcomes, Teller
@@ -56,7 +56,8 @@ class Station:
             ConfigError: the configuration cannot be used.
         """
         check_regions(settings)
-        self.settings = settings
+        # With its token: where a later configuration is no good this one stays, whatever its file holds by then.
+        self.settings = settings = open_token(settings) if settings.listen_address else settings
         self._process = process
         self._alive_at = time.monotonic()
         self._stack = ExitStack()
@@ -102,11 +103,13 @@ class Station:
 
     def _listen(self, host: str, port: int) -> None:
         from sync.web.app import Source, create_app
-        from sync.web.server import Server
+        from sync.web.extra import require_extra
+        from sync.web.server import OPEN_TO_ALL, Server
 
+        require_extra("http_listen is set, but")
         source = Source(
             settings=self.settings,
-            database=self._database,
+            database=self._stack.enter_context(open_database(self.settings, is_read_only=True)),
             telemetry=self._process.telemetry,
             is_alive=lambda: time.monotonic() - self._alive_at < HUNG_S,
             next_run_at=lambda: self.settings.due.next_after(utc_now()),
@@ -115,7 +118,9 @@ class Station:
         server = Server(create_app(source), host, port)
         self._stack.callback(server.close)
         server.start()
-        logger.info("health and metrics at %s", server.url)
+        logger.info("dashboard, health and metrics at %s", server.url)
+        if not (server.is_loopback or self.settings.http_token):
+            logger.warning(OPEN_TO_ALL, server.url)
 
     def _note_alive(self) -> None:
         self._alive_at = time.monotonic()

@@ -21,7 +21,7 @@ from sync.run import RunRequest, RunResult, run_once
 from sync.simulator.fault_text import parse_fault
 from sync.simulator.server import Simulator
 from sync.store.database import Database
-from sync.store.history import list_run_changes
+from sync.store.runs import list_run_changes
 
 TRIGGER = "demo"
 
@@ -78,7 +78,7 @@ def play(path: str, tell: Callable[[str], None]) -> None:
     """
     _remove_earlier(Path(path))
     with Simulator() as simulator:
-        settings = _settings_of(path, simulator)
+        settings = settings_of(path, endpoint=simulator.url, calls_per_second="500", max_attempts="2")
         database = Database(settings.database_url)
         tell(_opening(simulator, path))
         try:
@@ -91,15 +91,9 @@ def play(path: str, tell: Callable[[str], None]) -> None:
     tell(_closing(path))
 
 
-def _settings_of(path: str, simulator: Simulator) -> Settings:
-    overrides = {
-        "database_url": f"sqlite:///{path}",
-        "regions": "all",
-        "endpoint": simulator.url,
-        "calls_per_second": "500",
-        "max_attempts": "2",
-    }
-    return load_settings(None, overrides, {}, has_file=False)
+def settings_of(path: str, **keys: str) -> Settings:
+    """Return the settings with which the demo's file is read; nothing that somebody has configured counts."""
+    return load_settings(None, {"database_url": f"sqlite:///{path}", "regions": "all", **keys}, {}, has_file=False)
 
 
 def _run(settings: Settings, database: Database, simulator: Simulator) -> str:
@@ -137,6 +131,7 @@ def _closing(path: str) -> str:
         f"  {program} images --instance-type ecs.c7.large\n"
         f"  {program} changes --image 'CentOS*7.6*'\n"
         f"  {program} history --image 'Rocky*9.3*'\n"
+        f"  {program} web --open\n"
         f"or ask in SQL: SELECT * FROM image_changes; the views are described in README.md."
     )
 

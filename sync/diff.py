@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sync.inventory import (
+    NOT_PLANNED,
     Change,
     ChangeKind,
+    Failure,
     HeldRemoval,
     Image,
     KnownTarget,
@@ -263,3 +265,16 @@ def accepted_update(
         released=list(removed),
         image_digest=digest_of(stored.keys() - removed.keys()),
     )
+
+
+def not_planned_update(entry: Target, decided_at: datetime) -> TargetUpdate:
+    """Return the update of a target that the configuration no longer asks: its gap opens."""
+    reason = Failure(
+        entry.region_id,
+        entry.instance_type,
+        NOT_PLANNED,
+        "the configuration no longer asks this target; what happens to it is unknown",
+        "",
+        entry.base_os_tag,
+    )
+    return TargetUpdate(entry, decided_at, failure=reason)

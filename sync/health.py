@@ -18,8 +18,9 @@ from sync.store.condition import (
     list_region_conditions,
     list_region_run_ends,
 )
-from sync.store.history import find_run_times, list_held
+from sync.store.history import list_held
 from sync.store.lease import Holder, find_holder
+from sync.store.runs import find_run_times
 from sync.ticks import format_span
 
 HELD_LINES = 8  # lines of held images in one message; accept-removals shows all
@@ -51,11 +52,19 @@ class Failing:
     code: str
     message: str
     since: datetime
+    """Since when the first of them is not."""
+    is_alike: bool
+    """Whether all of them are not observed since the same run."""
     instance_types: tuple[str, ...]
     target_count: int
     """As many as instance types, or more where they are asked with several BaseOsTags."""
     is_lasting: bool
     """Whether one of them has failed in as many whole runs in a row as channels wait for."""
+
+    @property
+    def words(self) -> str:
+        """Return what befell them, up to the time ``since``."""
+        return "not observed since" if self.is_alike else "not observed, the first of them since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +241,9 @@ def _failing_of(gaps: Sequence[OpenGap], ends: Mapping[str, Sequence[RegionRunEn
         first_run = min(gap.run_id for gap in group)
         failed = sum(entry.run_id >= first_run for entry in ends.get(region_id, ()))
         types = tuple(sorted({gap.instance_type for gap in group}))
-        found.append(Failing(region_id, code, oldest.message, oldest.gap_from, types, len(group), failed >= after))
+        is_alike = len({gap.run_id for gap in group}) == 1
+        is_lasting = failed >= after
+        found.append(Failing(region_id, code, oldest.message, oldest.gap_from, is_alike, types, len(group), is_lasting))
     return tuple(found)
 
 
@@ -240,7 +251,7 @@ def _held_of(connection: Connection, accept_after: int) -> tuple[Held, ...]:
     rows = [row for _, _, row in list_held(connection)]
     if not rows:
         return ()
-    run_times = find_run_times(connection)
+    run_times = find_run_times(connection, min(row["first_missed_at"] for row in rows))
     groups: dict[tuple[str, datetime], list[Row]] = defaultdict(list)
     for row in rows:
         since = run_times.run_start_of(row["first_missed_at"])
@@ -270,7 +281,7 @@ def _stale_sentence(region: RegionHealth) -> str:
 
 def _failing_incident(entry: Failing) -> Incident:
     types = counted(len(entry.instance_types), "instance type")
-    subject = f"{types} of {entry.region_id} not observed since {entry.since:%Y-%m-%d %H:%M} UTC: {entry.code}"
+    subject = f"{types} of {entry.region_id} {entry.words} {entry.since:%Y-%m-%d %H:%M} UTC: {entry.code}"
     return Incident(
         f"failing/{entry.region_id}/{entry.code}", subject, (f"{named(entry.instance_types)}: {entry.message}",)
     )

@@ -21,6 +21,9 @@ OPEN = datetime(9999, 12, 31, tzinfo=UTC)
 NOT_PLANNED = "plan.not_planned"
 """The code of the gap of a target that the configuration no longer asks for."""
 
+PRUNED = "history.pruned"
+"""The code of the gap that stands for what ``db prune`` has dropped."""
+
 Clock = Callable[[], datetime]
 
 
@@ -257,6 +260,8 @@ class TargetUpdate:
     failure: Failure | None = None
     retired_at: datetime | None = None
     """Since when the instance type is gone; None where it is not."""
+    listed_at: datetime | None = None
+    """When the instance type was listed for the first time, or again; None where it was listed before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sync.diff import (
     judge_region,
     missed_again,
     needs_another_answer,
+    not_planned_update,
     retired_update,
 )
 from sync.errors import CallError
@@ -65,6 +66,7 @@ class RegionRun:
         self.asked: list[Target] = []
         self._listed: frozenset[str] | None = None
         self._listed_at = started_at
+        self._first_listed_at: dict[str, datetime] = {}
         self._listing_answers = 0
         self._verdict = ListingVerdict()
         self._added_types: frozenset[str] = frozenset()
@@ -81,7 +83,10 @@ class RegionRun:
 
         The listing of a run is the union of its answers, as an observation is.
         """
-        self._listed = (self._listed or frozenset()) | frozenset(listed)
+        names = frozenset(listed)
+        # By name: a later answer may lack what an earlier one had, and is no witness of it.
+        self._first_listed_at |= dict.fromkeys(names - self._first_listed_at.keys(), received_at)
+        self._listed = (self._listed or frozenset()) | names
         self._listed_at = max(self._listed_at, received_at)
         self._listing_answers += 1
         self._verdict = judge_listing(self._missed_types(), len(self.known.listed_types), self.plan.rules)
@@ -221,11 +226,11 @@ class RegionRun:
             stored[1],
             observation,
             is_pending_retirement=self._is_pending(target),
-            type_added=self._type_added() if is_added else None,
+            type_added=self._type_added(target) if is_added else None,
         )
 
-    def _type_added(self) -> Change:
-        return Change(ChangeKind.TYPE_ADDED, self._listed_at)
+    def _type_added(self, target: Target) -> Change:
+        return Change(ChangeKind.TYPE_ADDED, self._first_listed_at[target.instance_type])
 
     def _is_first_of(self, target: Target, known: KnownTarget) -> bool:
         return known.is_unobserved or target.instance_type in self._added_types
@@ -289,7 +294,9 @@ class RegionRun:
         }
         missed = self.known.listed_types.keys() - self._listed - self._verdict.retired.keys()
         return ListingUpdate(
-            listed=dict.fromkeys(self._listed - self.known.listed_types.keys() - written, self._listed_at),
+            listed={
+                name: self._first_listed_at[name] for name in self._listed - self.known.listed_types.keys() - written
+            },
             unlisted=self.unlisted_types(),
             missed={name: self.known.listed_types[name] for name in missed - self.known.missed_types},
             found=self._listed & self.known.missed_types,
@@ -347,7 +354,7 @@ class RegionRun:
         """Return how many pairs are held: a held instance type holds all pairs of its targets."""
         comparison = self._comparisons.get(update.target)
         if comparison and self._is_pending(update.target):
-            return len(comparison.stored.keys() | frozenset(update.opened))
+            return len((comparison.stored.keys() | frozenset(update.opened)) - update.closed.keys())
         return sum(image is not None for image in update.held)
 
     def _mark_held_types(self, updates: dict[Target, TargetUpdate]) -> None:
@@ -378,23 +385,11 @@ class RegionRun:
         )
 
     def _failed_update(self, entry: Target, error: CallError, failed_at: datetime) -> TargetUpdate:
-        is_added = entry.instance_type in self._added_types and not entry.base_os_tag
+        is_added = entry.instance_type in self._added_types
         return TargetUpdate(
             entry,
             failed_at,
             failure=self._failure_of(entry, error),
-            changes=(self._type_added(),) if is_added else (),
+            changes=(self._type_added(entry),) if is_added and not entry.base_os_tag else (),
+            listed_at=self._first_listed_at[entry.instance_type] if is_added else None,
         )
-
-
-def not_planned_update(entry: Target, decided_at: datetime) -> TargetUpdate:
-    """Return the update of a target that the configuration no longer asks: its gap opens."""
-    reason = Failure(
-        entry.region_id,
-        entry.instance_type,
-        NOT_PLANNED,
-        "the configuration no longer asks this target; what happens to it is unknown",
-        "",
-        entry.base_os_tag,
-    )
-    return TargetUpdate(entry, decided_at, failure=reason)

@@ -183,7 +183,7 @@ def _troubled_sentences(health: Health) -> list[str]:
 
 def _failing_sentence(entry: Failing) -> str:
     types = named(entry.instance_types)
-    return f"{entry.region_id}: {types} not observed since {entry.since:%Y-%m-%d %H:%M} UTC: {entry.message}"
+    return f"{entry.region_id}: {types} {entry.words} {entry.since:%Y-%m-%d %H:%M} UTC: {entry.message}"
 
 
 def health_summary(health: Health, next_run_at: datetime, zone: ZoneInfo) -> str:
@@ -192,7 +192,7 @@ def health_summary(health: Health, next_run_at: datetime, zone: ZoneInfo) -> str
     for entry in health.failing:
         cause = f"{entry.code}: {entry.message}"
         types = named(entry.instance_types)
-        lines.append(f"! {entry.region_id}: {types} not observed since {_shown(entry.since, zone)}: {cause}")
+        lines.append(f"! {entry.region_id}: {types} {entry.words} {_shown(entry.since, zone)}: {cause}")
     for held in health.held:
         what = _first_lines(held_lines(held.rows), "ehpc-image-sync accept-removals")
         lines.append(f"! {held.region_id}: {counted(len(held.rows), 'removal')} held since {_shown(held.since, zone)}")

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sync.errors import ConfigError
-
 if TYPE_CHECKING:
     from datetime import datetime
     from threading import Event
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from sync.ehpc.credentials import OfficialChain
     from sync.ehpc.fetch import Client
     from sync.store.database import Database
-    from sync.store.history import Filter
+    from sync.store.filters import Filter
 
 
 def open_settings(*, is_verbose: bool = False) -> "Settings":
@@ -30,17 +28,27 @@ def open_settings(*, is_verbose: bool = False) -> "Settings":
 
     chosen = click.get_current_context().find_root().ensure_object(dict)
     settings = load_settings(chosen.get("config"), chosen.get("overrides", {}))
-    hide(*settings.notify_urls, settings.ping_url or "")
+    hide(*settings.notify_urls, settings.ping_url or "", settings.http_token or "")
     configure_logging(settings.log_format, is_verbose=is_verbose)
     return settings
 
 
+def open_token(settings: "Settings") -> "Settings":
+    """Return the settings with the token that pages ask for, which is kept out of the logs from now on."""
+    from sync.config import with_token
+    from sync.logs import hide
+
+    settings = with_token(settings)
+    hide(settings.http_token or "")
+    return settings
+
+
 @contextmanager
-def open_database(settings: "Settings") -> "Iterator[Database]":
+def open_database(settings: "Settings", *, is_read_only: bool = False) -> "Iterator[Database]":
     """Give the configured database, and close it afterwards."""
     from sync.store.database import Database
 
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, is_read_only=is_read_only)
     try:
         yield database
     finally:
@@ -113,38 +121,16 @@ def note_interrupts() -> "Iterator[Event]":
         restore()
 
 
-def filter_of(
-    connection: Any, regions: Sequence[str], types: Sequence[str], images: Sequence[str], kinds: Sequence[str] = ()
-) -> "Filter":
+def filter_of(connection: Any, **names: Sequence[str]) -> "Filter":
     """Return the filter of the options; a name that the history does not know is an error with the nearest ones."""
-    from sync.store.history import Filter, find_image_names, find_known_names
+    from sync import asking
 
-    known_regions, known_types = find_known_names(connection)
-    _check_names("--region", regions, known_regions)
-    _check_names("--instance-type", types, known_types)
-    if images:
-        _check_names("--image", images, find_image_names(connection))
-    return Filter(tuple(regions), tuple(types), tuple(images), tuple(kinds))
-
-
-def _check_names(option: str, names: Sequence[str], known: frozenset[str]) -> None:
-    import difflib
-
-    for name in names:
-        if name in known or "*" in name or "?" in name:
-            continue
-        nearest = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
-        hint = f"the nearest are {', '.join(nearest)}" if nearest else f"it knows {len(known)} others"
-        raise ConfigError(f"{option} {name}: the history does not know it; {hint}")
+    return asking.filter_of(connection, **names, spelled=lambda name: f"--{name.replace('_', '-')}")
 
 
 def moment_of(text: str, settings: "Settings") -> "datetime":
     """Return the time that an option means; one in the future is an error."""
+    from sync.asking import past_moment
     from sync.inventory import utc_now
-    from sync.moments import parse_moment
 
-    now = utc_now()
-    moment = parse_moment(text, now, settings.zone)
-    if moment > now:
-        raise ConfigError(f"{text!r} is in the future; the history ends now")
-    return moment
+    return past_moment(text, utc_now(), settings.zone)

@@ -45,11 +45,11 @@ def draw_progress() -> Iterator[Callable[[Any], None]]:
         yield draw
 
 
-def time_format_of(settings: "Settings") -> Callable[[Any], str]:
+def time_format_of(settings: "Settings", *, with_seconds: bool = False) -> Callable[[Any], str]:
     """Return the function that shows a time in the configured zone."""
     from sync.moments import format_moment
 
-    return functools.partial(format_moment, zone=settings.zone)
+    return functools.partial(format_moment, zone=settings.zone, with_seconds=with_seconds)
 
 
 def print_rows(
@@ -58,8 +58,12 @@ def print_rows(
     form: str | None,
     grids: "Callable[[], list[Grid]]",
     settings: "Settings",
+    note: str = "",
 ) -> None:
-    """Print rows in a format: tables from ``grids``, which group and shorten; the others give every row and column."""
+    """Print rows in a format: tables from ``grids``, which group and shorten; the others give every row and column.
+
+    Tables end with their time zone and the ``note``.
+    """
     form = form or ("table" if sys.stdout.isatty() else "jsonl")
     if form != "table":
         text = data_text(rows, columns, form)
@@ -68,7 +72,22 @@ def print_rows(
         return
     _print_grids(grids())
     if rows:
-        click.echo(f"times in {settings.timezone}")
+        click.echo(f"times in {settings.timezone}{note}")
+
+
+def print_batch(
+    rows: Sequence[Any], columns: Sequence[str], form: str | None, lines: Sequence[str], *, is_first: bool
+) -> None:
+    """Print rows that came while others are still to come, at once; ``lines`` say them to people."""
+    form = form or ("table" if sys.stdout.isatty() else "jsonl")
+    if form == "table":
+        text = "\n".join(lines)
+    else:
+        text = data_text(rows, columns, form)
+        if form == "csv" and not is_first:
+            text = text.partition("\n")[2]
+    click.echo(text)
+    sys.stdout.flush()
 
 
 def data_text(rows: Sequence[Any], columns: Sequence[str], form: str | None, *, is_one: bool = False) -> str:

@@ -1,13 +1,13 @@
-"""What hears of runs: notification channels, the dead man's switch, and the address of health and metrics."""
+"""What hears of runs: notification channels, the dead man's switch, and the address of dashboard and metrics."""
 
 import errno
-import importlib
+import ipaddress
 import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sync.check.result import CheckResult, State, failed, ok, skipped
-from sync.config import Settings
+from sync.config import MAKE_ONE, Settings, with_token
 from sync.errors import ConfigError, ExitCode
 from sync.notify.channels import Channel, ChannelError
 from sync.notify.message import Message, Templates
@@ -57,31 +57,39 @@ def check_ping(settings: Settings) -> CheckResult:
 
 
 def check_listen(settings: Settings) -> CheckResult:
-    """Try to take the address that the daemon would serve, and give it back."""
+    """Try to take the address that the daemon would serve, and give it back; read the token that it would ask for."""
     if settings.listen_address is None:
         return skipped("http_listen", "not configured")
-    from sync.web.extra import needing_extra
+    from sync.web.extra import require_extra
     from sync.web.server import REMEDIES
 
     try:
-        with needing_extra():
-            for package in ("flask", "prometheus_client", "waitress"):
-                importlib.import_module(package)
+        require_extra("http_listen is set, but")
     except ConfigError as error:
         return failed("http_listen", error, "install the extra web")
     try:
-        _bind(*settings.listen_address)
+        has_token = bool(with_token(settings).http_token)
+    except ConfigError as error:
+        return failed("http_listen", error, "give the daemon's user a file with a token, or remove http_token_file")
+    try:
+        is_loopback = _try_address(*settings.listen_address)
     except OSError as error:
         return _unusable_address(str(settings.http_listen), error, REMEDIES.get(error.errno or 0, ""))
-    return ok("http_listen", f"{settings.http_listen} is free for the daemon")
+    free = f"{settings.http_listen} is free for the daemon"
+    if has_token or is_loopback:
+        return ok("http_listen", f"{free}, which asks for {'the' if has_token else 'no'} token")
+    detail = f"{free}; whoever reaches it reads all of it without a token"
+    return CheckResult("http_listen", State.WARNING, detail, f"set http_token_file, or keep to 127.0.0.1; {MAKE_ONE}")
 
 
-def _bind(host: str, port: int) -> None:
+def _try_address(host: str, port: int) -> bool:
+    """Take an address for a moment, and return whether only this machine reaches it."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
 def _unusable_address(address: str, error: OSError, remedy: str) -> CheckResult:

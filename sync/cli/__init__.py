@@ -3,6 +3,7 @@
 Everything beyond click is imported inside the commands, so that ``--help`` answers at once.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -10,10 +11,14 @@ from typing import Any, NoReturn
 
 import click
 
+from sync.cli.condition import runs, status
+from sync.cli.database import db
 from sync.cli.jobs import daemon, demo, run, simulate
 from sync.cli.options import PROGRAM, stored_options
-from sync.cli.questions import changes, history, images, runs, status
-from sync.cli.upkeep import accept_removals, check, db, plan
+from sync.cli.questions import changes, compare, history, images
+from sync.cli.transfer import copy, export
+from sync.cli.upkeep import accept_removals, check, plan
+from sync.cli.web import web
 from sync.errors import ExitCode, SyncError
 from sync.terminal import say
 
@@ -30,8 +35,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # The interpreter would complain again when it flushes stdout at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             ctx.exit(ExitCode.OK)
 
 
@@ -48,13 +52,32 @@ def cli() -> None:
     """
 
 
-for _command in (run, daemon, demo, simulate, images, changes, history, runs, status, accept_removals, plan, check, db):
+for _command in (
+    run,
+    daemon,
+    demo,
+    simulate,
+    images,
+    compare,
+    changes,
+    history,
+    runs,
+    status,
+    web,
+    accept_removals,
+    plan,
+    check,
+    export,
+    db,
+):
     cli.add_command(_command)
+db.add_command(copy)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and end the process with one of the documented exit codes; never with a traceback."""
     sys.excepthook = _report_bug
+    _fill_closed_streams()
     try:
         code = cli.main(
             args=list(arguments) if arguments is not None else None, prog_name=PROGRAM, standalone_mode=False
@@ -69,6 +92,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(str(error), error.exit_code)
     except PermissionError as error:
         _fail(f"{error.filename} cannot be used: {error.strerror}; check its permissions", ExitCode.FAILED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_stdout()
+        _fail("the answer cannot be written: no space is left there; make room", ExitCode.FAILED)
+
+
+def _fill_closed_streams() -> None:
+    """Put /dev/null where a stream was closed at the start (`2>&-`): the next file opened would take its place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(descriptor)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+def _drop_stdout() -> None:
+    """Let nobody write to stdout again: the interpreter would complain once more when it flushes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: object) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sync.cli.options import FORMATS, region_option, stored_options, type_option
+from sync.cli.web import DEFAULT_ADDRESS, serve_history
 from sync.errors import ConfigError, ExitCode
 from sync.session import note_interrupts, open_client, open_database, open_settings
 from sync.terminal import data_text, draw_progress, say
@@ -84,7 +85,7 @@ def _made_run(settings: "Settings", database: "Database", request: "RunRequest")
 
 def _run_text(result: "RunResult", form: str | None, settings: "Settings", database: "Database") -> str:
     from sync.report import run_row, run_summary
-    from sync.store.history import list_run_changes
+    from sync.store.runs import list_run_changes
 
     if form not in {None, "table"}:
         return data_text([run_row(result)], tuple(run_row(result)), form, is_one=True)
@@ -101,7 +102,8 @@ def daemon() -> ExitCode:
     """Make a run at every tick of `schedule`, until SIGTERM or SIGINT; SIGHUP reads the configuration again.
 
     Any number of daemons and cron jobs on one database make one run per tick. A tick that nobody has served when the
-    daemon starts is served at once. With `http_listen` it serves /healthz, /livez and /metrics.
+    daemon starts is served at once. With `http_listen` it serves the dashboard,
+    /healthz, /livez and /metrics.
     """
     from sync.daemon import serve
 
@@ -112,15 +114,24 @@ def daemon() -> ExitCode:
 @click.command()
 @stored_options
 @click.option("--file", "path", metavar="FILE", default="ehpc-demo.db", show_default=True, help="SQLite file to write.")
-def demo(path: str) -> ExitCode:
+@click.option("--web", "has_web", is_flag=True, help="Then serve the dashboard of that file, and open it.")
+def demo(path: str, *, has_web: bool) -> ExitCode:
     """Show the product in a minute, without an account.
 
     Starts the simulator on loopback and makes real runs against it, over HTTP and with signatures, while its
-    catalogue changes; prints what each run saw and recorded, and what to try next on the file it leaves.
+    catalogue changes; prints what each run saw and recorded, and what to try next on the file it leaves. With --web
+    it serves the dashboard of that file until Ctrl-C.
     """
-    from sync.demo import play
+    from sync.demo import play, settings_of
 
+    if has_web:
+        from sync.web.extra import require_extra
+
+        require_extra("--web is given, but")
     play(path, click.echo)
+    if has_web:
+        click.echo()
+        serve_history(settings_of(path), *DEFAULT_ADDRESS, opens=True, takes_any_port=True)
     return ExitCode.OK
 
 

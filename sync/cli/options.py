@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -65,3 +66,41 @@ image_option = click.option(
     multiple=True,
     help="Only this ImageId, OsTag or name, or glob ('CentOS*7.6*'). Repeatable.",
 )
+os_tag_option = click.option(
+    "--os-tag",
+    "os_tags",
+    metavar="TAG",
+    multiple=True,
+    help="Only images with this OsTag, or glob ('RockyLinux_9*'). Repeatable.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a question is about, as it was typed."""
+
+    regions: tuple[str, ...]
+    types: tuple[str, ...]
+    images: tuple[str, ...]
+    os_tags: tuple[str, ...]
+
+
+def filter_options(command: Command) -> Command:
+    """Add the options of every question about images, and give them to the command together as ``asked``."""
+
+    @region_option
+    @type_option
+    @image_option
+    @os_tag_option
+    @functools.wraps(command)
+    def with_filters(
+        *args: Any,
+        regions: tuple[str, ...],
+        types: tuple[str, ...],
+        images: tuple[str, ...],
+        os_tags: tuple[str, ...],
+        **options: Any,
+    ) -> Any:
+        return command(*args, asked=Asked(regions, types, images, os_tags), **options)
+
+    return with_filters

@@ -1,47 +1,110 @@
-"""Commands that ask the history: images, changes, history, runs, status.
+"""Commands that ask the history: images, compare, changes, history.
 
 Everything beyond click is imported inside the commands, so that ``--help`` answers at once.
 """
 
+import re
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sync.cli.options import PROGRAM, format_option, image_option, region_option, stored_options, type_option
-from sync.errors import ConfigError, ExitCode
-from sync.session import filter_of, moment_of, open_history
-from sync.terminal import data_text, print_grid, print_rows, say, time_format_of
+from sync.cli.options import Asked, filter_options, format_option, stored_options
+from sync.errors import ConfigError
+from sync.session import filter_of, moment_of, note_interrupts, open_database, open_history, open_settings
+from sync.terminal import print_batch, print_rows, say, time_format_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sync.config import Settings
+    from sync.render import Grid
 
 
 @click.command()
 @click.option("--at", "moment", metavar="TIME", default="now", help="As of this time: 2026-11-22, -2h, yesterday.")
-@region_option
-@type_option
-@image_option
+@filter_options
 @format_option
 @stored_options
-def images(moment: str, regions: Sequence[str], types: Sequence[str], images: Sequence[str], form: str | None) -> None:
+def images(moment: str, asked: Asked, form: str | None) -> None:
     """Show which images are, or were, available.
 
     Instance types with the same images are shown as one group. Where a target was not observed at that time its
-    last known images are marked unknown, which is not absent.
+    last known images are marked unknown, which is not absent, with the observations before and after.
     """
-    from sync.render import image_grids
-    from sync.store.history import columns_of, find_first_observation, list_images_at
+    from sync.render.tables import image_grids
+    from sync.store.history import columns_of, has_targets
     from sync.store.schema import available_images
+    from sync.store.snapshot import COVERAGE_COLUMNS, list_images_at
 
     with open_history() as (settings, connection):
         at = moment_of(moment, settings)
-        rows = list_images_at(connection, at, filter_of(connection, regions, types, images))
-        first = find_first_observation(connection)
-    columns = columns_of(available_images, "state", "observed_at")
+        wanted = filter_of(connection, **asdict(asked))
+        rows = list_images_at(connection, at, wanted)
+        is_told = _say_if_too_early(connection, at, settings)
+        is_asked = has_targets(connection, wanted)
+    columns = columns_of(available_images, *COVERAGE_COLUMNS)
     print_rows(rows, columns, form, lambda: image_grids(rows, time_format_of(settings)), settings)
+    if not rows and not is_told:
+        known = "no image matches; what was asked is known to have none at that time"
+        say(known if is_asked else "nothing is known of that: no run has asked this region and instance type")
+
+
+def _say_if_too_early(connection: Any, moment: "datetime", settings: "Settings") -> bool:
+    """Say so where nothing was observed at a time, and return whether that is so."""
+    from sync.store.history import find_first_observation
+
+    first = find_first_observation(connection)
     if first is None:
         say("nothing has been observed yet")
-    elif at < first:
-        say(f"nothing was observed at that time; the first observation is of {time_format_of(settings)(first)}")
-    elif not rows:
-        say("no image matches; what was asked is known to have none at that time")
+    elif moment < first:
+        begin = time_format_of(settings, with_seconds=True)(first)
+        say(f"nothing was observed at that time; the first observation is of {begin}")
+    return first is None or moment < first
+
+
+class _TimeArguments(click.Command):
+    """A command whose arguments may be times like -2h, which are no options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse with such times moved away from the beginning of their word; a time may begin with a blank."""
+        return super().parse_args(ctx, [f" {word}" if re.fullmatch(r"-\d+[smhdw]", word) else word for word in args])
+
+
+@click.command(cls=_TimeArguments, short_help="Show the difference between two times, regions or instance types.")
+@click.argument("times", nargs=-1, metavar="[TIME [TIME]]")
+@click.option(
+    "--at", "moment", metavar="TIME", help="Compare regions or instance types as of this time. [default: now]"
+)
+@filter_options
+@format_option
+@stored_options
+def compare(times: Sequence[str], moment: str | None, asked: Asked, form: str | None) -> None:
+    """Show the difference between two times, or between two regions or two instance types at one time.
+
+    \b
+      compare 2026-11-01 2026-11-22          what is there at the second time and was not at the first
+      compare -7d                            the same up to now
+      compare --region A --region B          what B offers and A does not; --instance-type narrows it
+      compare --instance-type S --instance-type T
+
+    What was not observed on either side is told as unknown, never as removed.
+    """  # noqa: D301 - click wants the character itself
+    from sync.compare import COMPARE_COLUMNS, find_comparison
+    from sync.inventory import utc_now
+    from sync.render.tables import compare_grid
+
+    with open_history() as (settings, connection):
+        moments = [moment_of(text, settings) for text in times]
+        at = None if moment is None else moment_of(moment, settings)
+        wanted = filter_of(connection, **asdict(asked))
+        found = find_comparison(connection, wanted, moments, at, utc_now(), time_format_of(settings))
+        _say_if_too_early(connection, found.earliest, settings)
+    grids = [compare_grid(found.rows, found.title, found.labels)]
+    print_rows(found.rows, COMPARE_COLUMNS, form, lambda: grids, settings)
+    if not found.rows:
+        say("no difference")
 
 
 @click.command(short_help="Show what was added, removed or changed.")
@@ -54,96 +117,101 @@ def images(moment: str, regions: Sequence[str], types: Sequence[str], images: Se
     multiple=True,
     help="Only this kind. Repeatable.",
 )
-@region_option
-@type_option
-@image_option
+@click.option(
+    "--follow", "is_followed", is_flag=True, help="Go on and show changes as they are recorded, until Ctrl-C."
+)
+@filter_options
 @format_option
 @stored_options
-def changes(since: str | None, until: str | None, form: str | None, **wanted: Sequence[str]) -> None:
+def changes(
+    since: str | None, until: str | None, kinds: Sequence[str], asked: Asked, form: str | None, *, is_followed: bool
+) -> None:
     """Show what was added, removed or changed, in the order in which it was recorded.
 
     A change that was believed late is recorded late and dated early: --since reads the order of recording, so a
-    script that remembers when it last asked misses nothing.
+    script that remembers when it last asked misses nothing. --follow begins with now, or with --since.
     """
-    from sync.render import change_grid
+    from sync.render.tables import change_grid
     from sync.store.history import columns_of, list_changes
     from sync.store.schema import image_changes
 
+    if is_followed:
+        _follow(since, until, kinds, asked, form)
+        return
     with open_history() as (settings, connection):
         start = None if since is None else moment_of(since, settings)
         end = None if until is None else moment_of(until, settings)
         if start and end and end <= start:
             raise ConfigError(f"--until {until} is not after --since {since}; exchange them")
-        chosen = filter_of(connection, wanted["regions"], wanted["types"], wanted["images"], wanted["kinds"])
-        rows = list_changes(connection, chosen, since=start, until=end)
+        wanted = filter_of(connection, **asdict(asked), kinds=kinds)
+        rows = list_changes(connection, wanted, since=start, until=end)
     print_rows(rows, columns_of(image_changes), form, lambda: [change_grid(rows, time_format_of(settings))], settings)
     if not rows:
         say("no change matches")
 
 
-@click.command(short_help="Show the life line of an image or an instance type.")
-@region_option
-@type_option
-@image_option
+def _follow(since: str | None, until: str | None, kinds: Sequence[str], asked: Asked, form: str | None) -> None:
+    from sync.follow import follow_changes
+    from sync.render.tables import followed_lines
+    from sync.store.database import require_history
+    from sync.store.history import columns_of, find_id_before, find_last_change_id
+    from sync.store.schema import image_changes
+
+    if until is not None:
+        raise ConfigError("--follow goes on without end; leave out --until")
+    if form == "json":
+        raise ConfigError("--follow cannot write a JSON array, which has an end; use --format jsonl")
+    settings = open_settings()
+    show = time_format_of(settings, with_seconds=True)
+    columns = columns_of(image_changes)
+    with open_database(settings) as database, note_interrupts() as stop:
+        require_history(database)
+        with database.reading() as connection:
+            wanted = filter_of(connection, **asdict(asked), kinds=kinds)
+            start = None if since is None else moment_of(since, settings)
+            cursor = find_last_change_id(connection) if start is None else find_id_before(connection, start)
+        is_first = True
+        for rows in follow_changes(database, wanted, cursor, stop):
+            print_batch(rows, columns, form, followed_lines(rows, show), is_first=is_first)
+            is_first = False
+
+
+@click.command(short_help="Show the life line of an image, an OS or an instance type.")
+@filter_options
 @format_option
 @stored_options
-def history(regions: Sequence[str], types: Sequence[str], images: Sequence[str], form: str | None) -> None:
-    """Show the life line of an image or an instance type: from when to when it was available, and where."""
-    from sync.render import image_life_grids, type_life_grids
-    from sync.store.history import columns_of, find_run_times, list_intervals
-    from sync.store.schema import image_history
-
-    if not types and not images:
-        raise ConfigError("history needs --image or --instance-type: a life line of something")
-    with open_history() as (settings, connection):
-        rows = list_intervals(connection, filter_of(connection, regions, types, images))
-        run_times = find_run_times(connection)
-    grids = image_life_grids if images else type_life_grids
-    show = time_format_of(settings)
-    print_rows(rows, columns_of(image_history), form, lambda: grids(rows, show, run_times.run_start_of), settings)
-    if not rows:
-        say("no image matches")
-
-
-@click.command()
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, the newest first.")
-@format_option
-@stored_options
-def runs(limit: int, form: str | None) -> None:
-    """Show past runs, the newest first."""
-    from sync.render import run_grid
-    from sync.store.history import columns_of, list_runs
-    from sync.store.schema import sync_runs
-
-    with open_history() as (settings, connection):
-        rows = list_runs(connection, limit)
-    print_rows(rows, columns_of(sync_runs), form, lambda: [run_grid(rows, time_format_of(settings))], settings)
-    if not rows:
-        say(f"no run has been made yet; run: {PROGRAM} run")
-
-
-@click.command(short_help="Say how fresh and complete the data are; exit 0 or 3.")
-@format_option
-@stored_options
-def status(form: str | None) -> ExitCode:
-    """Say how fresh and complete the data are, and what needs a look.
-
-    Exits with 0 when all is well and with 3 when data are stale, targets fail, removals are held or the last run was
-    lost: for monitoring. --format json prints one object; jsonl and csv one row per region.
-    """
-    from sync.health import find_health
+def history(asked: Asked, form: str | None) -> None:
+    """Show the life line of an image, an OsTag or an instance type: from when to when it was available, and where."""
     from sync.inventory import utc_now
-    from sync.report import REGION_COLUMNS, health_row, health_summary, region_grid, region_rows
+    from sync.render.tables import gap_sentence, image_life_grids, type_life_grids
+    from sync.store.history import columns_of, find_unknown_since, list_gaps, list_intervals
+    from sync.store.runs import find_run_times
+    from sync.store.schema import image_history
+    from sync.store.snapshot import find_complete_run
 
-    now = utc_now()
+    if not asked.types and not asked.images and not asked.os_tags:
+        raise ConfigError("history needs --image, --os-tag or --instance-type: a life line of something")
     with open_history() as (settings, connection):
-        health = find_health(connection, settings, now)
-    following = settings.due.next_after(now)
-    if form in {None, "table"}:
-        print_grid(region_grid(health, settings.zone))
-        click.echo(health_summary(health, following, settings.zone))
-    elif form == "json":
-        click.echo(data_text([health_row(health, following)], (), form, is_one=True))
-    else:
-        click.echo(data_text(region_rows(health), REGION_COLUMNS, form))
-    return ExitCode.OK if health.is_well else ExitCode.PARTIAL
+        wanted = filter_of(connection, **asdict(asked))
+        rows = list_intervals(connection, wanted)
+        run_times = find_run_times(connection)
+        unknown = find_unknown_since(connection, wanted)
+        gaps = list_gaps(connection, wanted)
+        region_ids = {row["region_id"] for row in rows}
+        runs = [find_complete_run(connection, region_id, utc_now()) for region_id in region_ids]
+    show = time_format_of(settings)
+    is_of_images = bool(asked.images or asked.os_tags)
+    observed = [moment for moment in runs if moment]
+    note = f"; observed until {show(min(observed))}" if observed else ""
+    if gaps and is_of_images:
+        note += f"\n{gap_sentence(gaps)}"
+    columns = columns_of(image_history)
+
+    def grids() -> "list[Grid]":
+        if is_of_images:
+            return image_life_grids(rows, show, run_times.run_start_of, unknown)
+        return type_life_grids(rows, show, run_times.run_start_of, unknown, gaps)
+
+    print_rows(rows, columns, form, grids, settings, note)
+    if not rows:
+        say(f"no image matches; {gap_sentence(gaps)}" if gaps else "no image matches")

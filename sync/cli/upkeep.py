@@ -1,4 +1,4 @@
-"""Commands that look after things: accept-removals, plan, check, db.
+"""Commands that look after things: accept-removals, plan, check.
 
 Everything beyond click is imported inside the commands, so that ``--help`` answers at once.
 """
@@ -34,7 +34,7 @@ def accept_removals(regions: Sequence[str], form: str | None, *, is_sure: bool) 
     """
     from sync.accept import accept_removals as accept
     from sync.job import tell_quietly
-    from sync.render import held_grid
+    from sync.render.tables import held_grid
     from sync.store.history import list_held
     from sync.tell import Teller
 
@@ -128,23 +128,3 @@ def check(regions: Sequence[str], form: str | None, *, sends_test: bool) -> Exit
     elif form != "jsonl":
         click.echo(data_text([check_row(result) for result in results], CHECK_COLUMNS, form))
     return exit_code_of(results)
-
-
-@click.group()
-def db() -> None:
-    """Look after the database."""
-
-
-@db.command()
-@stored_options
-def upgrade() -> None:
-    """Bring the tables to this version; `run` does so by itself."""
-    from sync.store.database import head_revision
-    from sync.store.lease import Lease
-
-    settings = open_settings()
-    with open_database(settings) as database:
-        lease = Lease(database)
-        lease.acquire()
-        lease.release()
-        click.echo(f"{database.label} has the tables of this version (schema {head_revision()})")

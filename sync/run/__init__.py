@@ -20,8 +20,18 @@ from sync.run.outcome import Progress, RunRequest, RunResult
 from sync.store.database import Database, head_revision, require_history, schema_revision
 from sync.store.known import find_latest_moment, find_run_of_tick
 from sync.store.lease import Lease, find_holder, taken_sentence
+from sync.store.statistics import LARGE_WRITE, refresh_statistics
 
-__all__ = ["Progress", "RunRequest", "RunResult", "check_regions", "check_turn", "rules_of", "run_once"]
+__all__ = [
+    "Progress",
+    "RunRequest",
+    "RunResult",
+    "check_regions",
+    "check_turn",
+    "refresh_after",
+    "rules_of",
+    "run_once",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +103,19 @@ def run_once(
         _warn_of_lag(clock)
         on_start()
         run = Course(settings, database, client, request, interrupt, on_progress, clock)
-        return run.record(lease)
+        result = run.record(lease)
     finally:
         _release(lease)
+    refresh_after(database, result, LARGE_WRITE)
+    return result
+
+
+def refresh_after(database: Database, result: RunResult, large_write: int) -> None:
+    """Refresh the planner's statistics after a run that opened or closed at least ``large_write`` intervals."""
+    counts = result.counts
+    written = result.baseline_count + counts.images_added + counts.images_removed + 2 * counts.images_changed
+    if written >= large_write:
+        refresh_statistics(database)
 
 
 def _require_due(connection: Connection, scheduled_at: datetime) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sync.config import ALL_REGIONS, Settings
-from sync.diff import RemovalRules
+from sync.diff import RemovalRules, not_planned_update
 from sync.ehpc.fetch import Answer, Client
 from sync.ehpc.gather import Gatherer
 from sync.errors import (
@@ -37,7 +37,7 @@ from sync.plan import (
     check_restriction,
     needs_discovery,
 )
-from sync.region import RegionPlan, RegionRun, Stored, not_planned_update
+from sync.region import RegionPlan, RegionRun, Stored
 from sync.run.outcome import Progress, RunRequest, RunResult
 from sync.store.database import Database
 from sync.store.known import (

@@ -1,21 +1,18 @@
 """The packages of the extra ``web``, which may be missing."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import importlib.util
 
 from sync.errors import ConfigError
-from sync.notify.message import MISSING_EXTRA
+
+PACKAGES = ("feedgenerator", "flask", "jinja2", "markupsafe", "plotly", "prometheus_client", "waitress", "werkzeug")
 
 
-@contextmanager
-def needing_extra() -> Iterator[None]:
-    """Tell which package is missing and how to install it, where an import inside fails.
+def require_extra(need: str) -> None:
+    """Check that all packages are there, without importing them; ``need`` begins the sentence: who needs them.
 
     Raises:
-        ConfigError: a package is not installed.
+        ConfigError: a package is not installed; the message has the command that installs it.
     """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        raise ConfigError(MISSING_EXTRA.format(key="http_listen", package=package, extra="web")) from None
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"{need} the package {package} is not installed; run: pip install 'ehpc-image-sync[web]'")

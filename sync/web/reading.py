@@ -13,7 +13,7 @@ from sync.health import Health, find_health
 from sync.logs import redact
 from sync.store.condition import count_changes_after, count_open_intervals, find_latest_change_id
 from sync.store.database import Database, require_history, schema_revision
-from sync.store.history import list_runs
+from sync.store.runs import list_runs
 from sync.web.flight import Flight
 from sync.web.source import Source
 

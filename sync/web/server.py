@@ -1,26 +1,29 @@
 """The application on a port: waitress with few threads, which ends within a second or two."""
 
 import errno
+import ipaddress
 import logging
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
 from sync.errors import ConfigError
-from sync.web.extra import needing_extra
 
 if TYPE_CHECKING:
     from flask import Flask
 
-THREADS = 4  # while two wait for a slow database, probes of life are still answered
+THREADS = 32
+"""More than there may be pages at work or waiting for their turn (``app``), so that they never keep probes waiting."""
 
 CLOSE_S = 1  # for requests under way; a page is not worth more of the time in which the daemon must end
 
 LIMITS = {
-    "channel_timeout": 30,  # seconds that a silent connection stays open
-    "connection_limit": 100,
+    "channel_timeout": 10,  # seconds that a silent connection stays open, with half of a request too
+    "cleanup_interval": 5,  # seconds between two looks for such connections
+    "connection_limit": 500,  # half of the files that a process may usually open
     "max_request_body_size": 64 * 1024,
     "max_request_header_size": 16 * 1024,
+    "outbuf_overflow": 16 * 1024 * 1024,  # bytes; below it answers wait in memory, and the charts' script has 5 MB
 }
 """Nobody has reason to send much, or to keep many connections open."""
 
@@ -31,18 +34,24 @@ REMEDIES = {
 }
 
 
+OPEN_TO_ALL = (
+    "whoever reaches %s reads all of it without a token; make one with: openssl rand -hex 32, "
+    "and put it into the variable EHPC_SYNC_HTTP_TOKEN or into a file that http_token_file names"
+)
+
+
 class Server:
     """Serves an application on a port from the moment of ``start`` until ``close``."""
 
-    def __init__(self, app: "Flask", host: str, port: int) -> None:
-        """Take the port; port 0 is any free one.
+    def __init__(self, app: "Flask", host: str, port: int, *, option: str = "http_listen") -> None:
+        """Take the port; port 0 is any free one. ``option`` is what the user has set the address with.
 
         Raises:
-            ConfigError: the port cannot be had, or waitress is not installed.
+            ConfigError: the port cannot be had.
         """
-        with needing_extra():
-            from waitress.server import create_server  # type: ignore[import-untyped]
-        listener = _listener(host, port)
+        from waitress.server import create_server  # type: ignore[import-untyped]
+
+        listener = _listener(host, port, option)
         # It tells of every request that waits for a thread; that the others are busy is no news.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         logging.getLogger("waitress").setLevel(logging.WARNING)
@@ -58,6 +67,12 @@ class Server:
         )
         self._thread = threading.Thread(target=self._server.run, name="web-server", daemon=True)
         self.url = _url_of(listener)
+        self.is_loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+    @property
+    def local_url(self) -> str:
+        """Return the URL for a browser on this machine: that of all addresses is no address of its own."""
+        return self.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
     def start(self) -> None:
         """Begin to answer, in a thread of its own."""
@@ -93,15 +108,13 @@ def _wake_nobody() -> None:
     """Do nothing: the loop has ended."""
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, option: str) -> socket.socket:
     """Return a socket that listens on the address; of a name's several addresses, on the first that can be had."""
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise ConfigError(
-            f"http_listen: there is no host {host!r}: {error}; use 127.0.0.1, or 0.0.0.0 for all"
-        ) from None
+        raise ConfigError(f"{option}: there is no host {host!r}: {error}; use 127.0.0.1, or 0.0.0.0 for all") from None
     refusal = OSError()
     for family, kind, protocol, _, address in sorted(found, key=lambda entry: entry[0] != socket.AF_INET):
         listener = socket.socket(family, kind, protocol)
@@ -115,7 +128,7 @@ def _listener(host: str, port: int) -> socket.socket:
             continue
         return listener
     remedy = REMEDIES.get(refusal.errno or 0, "choose another address")
-    raise ConfigError(f"http_listen: {shown} cannot be used: {refusal.strerror}; {remedy}") from None
+    raise ConfigError(f"{option}: {shown} cannot be used: {refusal.strerror}; {remedy}") from None
 
 
 def _url_of(listener: socket.socket) -> str:

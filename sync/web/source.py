@@ -1,4 +1,4 @@
-"""What the daemon gives to its HTTP side."""
+"""What a process gives to its HTTP side."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,3 +23,8 @@ class Source:
     notifications: Callable[[], Mapping[tuple[str, str], int]]
     """Messages of this process, counted by channel and by ``sent`` or ``failed``."""
     now: Clock = utc_now
+
+    @classmethod
+    def of_reader(cls, settings: Settings, database: Database) -> "Source":
+        """Return what a process gives that makes no runs itself and tells nobody: it lives while it answers."""
+        return cls(settings, database, Telemetry(), lambda: True, lambda: None, dict)
