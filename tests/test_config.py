@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sync.config import KEYS, Settings, load_settings
+from sync.config import KEYS, Settings, load_settings, with_token
 from sync.errors import ConfigError
 
 
@@ -102,3 +102,110 @@ def test_every_key_is_described() -> None:
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValidationError):
         Settings().workers = 3  # type: ignore[misc]  # what is forbidden is what is tested
+
+
+TOKEN = "canary-token-4f1c88e0"
+
+
+def test_a_token_comes_from_the_environment() -> None:
+    settings = load_settings(None, {}, {"EHPC_SYNC_HTTP_TOKEN": TOKEN})
+    assert settings.http_token == TOKEN
+    assert TOKEN not in repr(settings)
+
+
+def test_a_token_from_a_file_is_read_by_who_serves_alone(tmp_path: Path) -> None:
+    Path("token").write_text(f"\ufeff{TOKEN}\n", "utf-8")
+    write("http_token_file = 'token'")
+    settings = load_settings(None, {}, {})
+    assert settings.http_token is None
+    assert with_token(settings).http_token == TOKEN
+
+
+def test_the_variable_wins_over_the_file() -> None:
+    write("http_token_file = 'missing'")
+    assert with_token(load_settings(None, {}, {"EHPC_SYNC_HTTP_TOKEN": TOKEN})).http_token == TOKEN
+
+
+def test_a_token_file_can_be_switched_off() -> None:
+    write("http_token_file = 'missing'")
+    assert with_token(load_settings(None, {}, {"EHPC_SYNC_HTTP_TOKEN_FILE": ""})).http_token is None
+
+
+@pytest.mark.parametrize("source", ["ehpc-image-sync.toml", "the command line"])
+def test_a_token_that_others_could_read_is_refused_with_the_remedy(source: str) -> None:
+    if source == "ehpc-image-sync.toml":
+        write(f"http_token = '{TOKEN}'")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None, {"http_token": TOKEN} if source == "the command line" else {}, {})
+    assert str(caught.value) == (
+        f"{source}: http_token does not belong there; put it into the variable EHPC_SYNC_HTTP_TOKEN, "
+        "or into a file that http_token_file names"
+    )
+
+
+WEAK = ["canary", "canary-of-15-ch", "canary with blanks in it", "canary-größer-als-16", "canary-tab\tcanary-tab"]
+
+
+@pytest.mark.parametrize("token", WEAK)
+def test_a_weak_token_is_refused_without_being_shown(token: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None, {}, {"EHPC_SYNC_HTTP_TOKEN": token})
+    assert str(caught.value) == (
+        "the environment: http_token: a token has at least 16 ASCII characters and no blanks; "
+        "make one with: openssl rand -hex 32"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "token cannot be read: No such file or directory; write a token into it: make one with: openssl"),
+        (b"\n", "token is empty; write a token into it: make one with: openssl rand -hex 32"),
+        (b"\xff\xfe", "token is not UTF-8 text"),
+        (b"canary", "token: a token has at least 16 ASCII characters"),
+        (b"canary-token-of-one-line\ncanary", "token: a token has at least 16 ASCII characters and no blanks"),
+    ],
+)
+def test_a_token_file_that_cannot_be_used_is_named(content: bytes | None, words: str) -> None:
+    if content is not None:
+        Path("token").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        with_token(Settings(http_token_file="token"))
+    assert str(caught.value).startswith(f"http_token_file: {words}")
+    assert "canary" not in str(caught.value)
+
+
+def test_an_empty_token_opens_no_door_by_mistake() -> None:
+    with pytest.raises(ConfigError, match="EHPC_SYNC_HTTP_TOKEN is empty; make one with: openssl rand -hex 32, or"):
+        load_settings(None, {}, {"EHPC_SYNC_HTTP_TOKEN": ""})
+
+
+@pytest.mark.parametrize(
+    "name", ["https://images.example.com", "images.example.com:443", "*.example.com", "a b", "größe.example", "[::1]"]
+)
+def test_a_further_name_that_is_none_is_refused(name: str) -> None:
+    write(f"http_hosts = ['{name}']")
+    with pytest.raises(ConfigError, match=r"http_hosts: .* is not a name; write it as in images\.example\.com"):
+        load_settings(None, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:9321", ("127.0.0.1", 9321)),
+        (":9321", ("127.0.0.1", 9321)),
+        ("9321", ("127.0.0.1", 9321)),
+        ("[::1]:9321", ("::1", 9321)),
+        (" localhost:1 ", ("localhost", 1)),
+    ],
+)
+def test_an_address_to_listen_on_is_host_and_port(text: str, address: tuple[str, int]) -> None:
+    assert Settings(http_listen=text).listen_address == address
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "[::1]", "a:" + "9" * 5000]
+)
+def test_an_address_without_a_port_that_can_be_had_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"http_listen: .* is not an address; write for example 127\.0\.0\.1:9321"):
+        load_settings(None, {"http_listen": text}, {})

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import requests
 
 from sync.simulator.server import Simulator
 from tests.cli.program import ENDING_TIMEOUT_S, environment_of
@@ -51,10 +52,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_migrations_and_the_simulators_data(wheel: Path) -> None:
+def test_the_wheel_holds_migrations_and_the_data_of_simulator_and_pages(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {f"sync/{path.relative_to(CHECKOUT)}" for path in (CHECKOUT / "migrations").rglob("*.py")}
-    wanted |= {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "sync").rglob("*.csv")}
+    kinds = {".csv", ".html", ".css", ".js", ".svg", ".md", ".txt"}
+    data = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "sync").rglob("*") if path.suffix in kinds}
+    assert {Path(name).suffix for name in data} == kinds
+    wanted |= data
     assert sorted(wanted - names) == []
     assert [name for name in names if name.startswith(("tests/", "benchmarks/"))] == []
 
@@ -74,6 +78,14 @@ def test_the_installed_program_works_outside_of_the_checkout(installed: Path, tm
     told = run_quietly(str(installed), "db", "upgrade", folder=tmp_path, environment=environment)
     assert "has the tables of this version" in told
     assert "━━ 8 of 8" in run_quietly(str(installed), "demo", folder=tmp_path, environment=environment)
+    arguments = ("web", "--database-url", "sqlite:///ehpc-demo.db", "--listen", "127.0.0.1:0")
+    with subprocess.Popen((installed, *arguments), cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as web:
+        assert web.stdout
+        (url,) = re.findall(r" at (http://\S+);", web.stdout.readline().decode())
+        pages = ("/overview", "/static/style.css", "/plotly.min.js")
+        assert [requests.get(f"{url}{page}", timeout=30).status_code for page in pages] == [200, 200, 200]
+        web.terminate()
+        assert web.wait(ENDING_TIMEOUT_S) == 0
 
 
 def test_the_lock_has_hashes_for_all_and_names_no_index() -> None:

@@ -11,21 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.render import (
-    change_grid,
-    change_lines,
-    counted,
-    failure_lines,
-    held_grid,
-    image_grids,
-    image_life_grids,
-    iso,
-    named,
-    render_rows,
-    run_grid,
-    to_csv,
-    type_life_grids,
-)
+from sync.render import change_lines, counted, failure_lines, iso, named, render_rows, to_csv
+from sync.render.tables import change_grid, held_grid, image_grids, image_life_grids, run_grid, type_life_grids
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IMAGE = {
@@ -51,7 +38,17 @@ def show(moment: datetime | None) -> str:
 
 def available(instance_type: str = "ecs.c7.large", **fields: object) -> Mapping[str, Any]:
     row = {"region_id": "r", "instance_type": instance_type, **IMAGE, "available_since": NOON, "from_baseline": False}
-    return row | {"missing_since": None, "base_os_tag_filter": "", "state": "available", "observed_at": at(5)} | fields
+    return (
+        row
+        | {
+            "missing_since": None,
+            "base_os_tag_filter": "",
+            "state": "available",
+            "observed_at": at(5),
+            "next_observed_at": None,
+        }
+        | fields
+    )
 
 
 def change(kind: str, instance_type: str = "ecs.c7.large", **fields: object) -> Mapping[str, Any]:
@@ -141,8 +138,8 @@ def test_unknown_types_are_grouped_by_their_last_observation() -> None:
     ]
     grids = image_grids(rows, show)
     assert sorted(grid.title for grid in grids) == [
-        "r  a, c  (UNKNOWN, last observed 12:05)",
-        "r  b  (UNKNOWN, never observed before)",
+        "r  a, c  (UNKNOWN since 12:05, not observed again)",
+        "r  b  (UNKNOWN, never observed)",
     ]
     assert [list(grid.rows) for grid in grids] == [[], []]
 
@@ -176,14 +173,14 @@ def test_the_table_of_changes_groups_within_a_run() -> None:
 
 def test_spans_of_the_same_runs_are_one_line() -> None:
     rows = [span("a"), span("b", valid_from=at(0.5)), span("c", valid_to=at(60))]
-    (grid,) = image_life_grids(rows, show, lambda moment: moment and moment.replace(minute=0, second=0))
+    (grid,) = image_life_grids(rows, show, lambda moment: moment and moment.replace(minute=0, second=0), {})
     assert grid.title == "CentOS 7.6 64 bit  m-1"
     assert grid.rows == [("r", "12:00", "still available", "a, b"), ("r", "12:00", "13:00", "c")]
 
 
 def test_the_life_of_a_type_lists_its_images() -> None:
     rows = [span(), span(image_id="m-2", valid_to=at(60), from_baseline=True)]
-    (grid,) = type_life_grids(rows, show, lambda moment: moment)
+    (grid,) = type_life_grids(rows, show, lambda moment: moment, {}, [])
     assert grid.title == "r  ecs.c7.large"
     assert grid.rows == [
         ("12:00", "still available", "CentOS 7.6 64 bit\nm-1"),

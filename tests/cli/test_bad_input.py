@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -125,7 +126,9 @@ def test_no_credentials_say_where_they_may_stand(tmp_path: Path) -> None:
         (["simulate", "--port", "0", "--fault", "statuss=3"], "did you mean status?"),
         (["simulate", "--port", "0", "--types", "3"], "instance types per region, not 3"),
         (["simulate", "--port", "70000"], "choose another port"),
-        (["history"], "history needs --image or --instance-type"),
+        (["changes", "--follow", "--until", "now"], "leave out --until"),
+        (["changes", "--follow", "--format", "json"], "use --format jsonl"),
+        (["history"], "history needs --image, --os-tag or --instance-type"),
     ],
 )
 def test_a_bad_call_is_one_sentence(program: Program, arguments: list[str], words: str) -> None:
@@ -155,7 +158,7 @@ def test_a_bad_question_is_refused_with_what_is_near(reader: Program, arguments:
     assert words in refusal_of(reader, *arguments)
 
 
-@pytest.mark.parametrize("question", ["images", "changes", "runs", "accept-removals"])
+@pytest.mark.parametrize("question", ["images", "changes", "runs", "accept-removals", "web"])
 def test_without_a_history_no_file_is_made(program: Program, question: str) -> None:
     sentence = refusal_of(program, question)
     assert "there is no history in sqlite:///ehpc-images.db yet; run: ehpc-image-sync run" in sentence
@@ -230,7 +233,7 @@ def test_a_folder_that_does_not_exist_is_told(program: Program, simulator: Simul
     assert "check that its folder exists" in sentence
 
 
-@pytest.mark.parametrize("command", ["run", "images", "accept-removals"])
+@pytest.mark.parametrize("command", ["run", "images", "accept-removals", "web"])
 def test_a_file_that_is_no_database_is_left_as_it_is(program: Program, simulator: Simulator, command: str) -> None:
     garbage = b"this is a letter and no database" * 200
     (program.folder / "letter.db").write_bytes(garbage)
@@ -267,7 +270,9 @@ def revise(program: Program, revision: str) -> None:
         connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
 
 
-@pytest.mark.parametrize("command", [["images"], ["run"], ["run", "--dry-run"], ["accept-removals"], ["db", "upgrade"]])
+@pytest.mark.parametrize(
+    "command", [["images"], ["web"], ["run"], ["run", "--dry-run"], ["accept-removals"], ["db", "upgrade"]]
+)
 def test_a_newer_schema_asks_for_a_newer_program(reader: Program, simulator: Simulator, command: list[str]) -> None:
     revise(reader, "9999")
     before = (reader.folder / "history.db").read_bytes()
@@ -280,6 +285,21 @@ def test_an_empty_database_is_no_history(program: Program) -> None:
     program.configure(database_url="sqlite:///history.db")
     (program.folder / "history.db").touch()
     assert "run: ehpc-image-sync run" in refusal_of(program, "images")
+
+
+@pytest.mark.parametrize(
+    ("closed", "is_answered"), [("2>&-", True), ("<&-", True), (">&-", False), ("<&- >&- 2>&-", False)]
+)
+def test_closed_streams_are_no_failure(reader: Program, closed: str, is_answered: bool) -> None:
+    call = [sys.executable, "-m", "sync", "changes"]
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *call],
+        env=environment_of(reader.folder, EHPC_SYNC_DATABASE_URL="sqlite:///history.db"),
+        cwd=reader.folder,
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, bool(ended.stdout), ended.stderr) == (0, is_answered, b"")
 
 
 @contextmanager

@@ -1,17 +1,20 @@
 """``images``, ``changes``, ``history`` and ``runs`` on a recorded story: rows, filters, formats."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Table
 
 from sync.render import iso
 from sync.store.schema import available_images, image_changes, image_history, sync_runs
-from tests.cli.program import Program, Row
+from tests.cli.program import Program, Row, environment_of
 from tests.cli.story import at
 
 QUESTIONS: list[tuple[list[str], Table, list[str]]] = [
-    (["images"], available_images, ["state", "observed_at"]),
+    (["images"], available_images, ["state", "observed_at", "next_observed_at"]),
     (["changes"], image_changes, []),
     (["history", "--image", "*"], image_history, []),
     (["runs"], sync_runs, []),
@@ -41,7 +44,7 @@ def test_the_data_formats_give_the_same_rows_with_the_views_columns(
 def test_a_terminal_gets_a_table_that_names_its_time_zone(reader: Program, question: list[str]) -> None:
     answer = reader.ask_on_terminal(*question)
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out.endswith("\ntimes in UTC\n")
+    assert [line for line in answer.out.splitlines() if line.startswith("times in UTC")]
     assert "{" not in answer.out
 
 
@@ -117,8 +120,8 @@ def test_only_the_table_groups_types_with_the_same_images(reader: Program) -> No
 
 def test_the_table_keeps_unknown_types_apart_by_their_last_observation(reader: Program) -> None:
     table = reader.ask("images", "--format", "table").out
-    assert "cn-hangzhou  ecs.c1.large  (UNKNOWN, last observed 2024-03-01 14:00)" in table
-    assert "cn-hangzhou  ecs.new.large  (UNKNOWN, never observed before)" in table
+    assert "cn-hangzhou  ecs.c1.large  (UNKNOWN since 2024-03-01 14:00, not observed again)" in table
+    assert "cn-hangzhou  ecs.new.large  (UNKNOWN, never observed)" in table
 
 
 def test_an_image_can_be_named_by_id_tag_and_either_name(reader: Program) -> None:
@@ -216,9 +219,89 @@ def test_times_are_read_and_shown_in_the_configured_zone(reader: Program) -> Non
     assert table.endswith("times in Asia/Shanghai\n")
 
 
+def test_history_says_until_when_it_was_observed_and_what_is_unknown(reader: Program) -> None:
+    table = " ".join(reader.ask_on_terminal("history", "--os-tag", "CentOS*").out.split())
+    assert "cn-beijing 2024-03-01 12:00 unknown since ecs.c7.large or earlier 2024-03-01 14:00" in table
+    assert "times in UTC; observed until 2024-03-01 15:00 3 instance types had times of no observation" in table
+
+
+def test_the_life_line_of_a_type_has_the_times_of_no_observation(reader: Program) -> None:
+    asked = ("history", "--instance-type", "ecs.c7.large", "--region", "cn-beijing")
+    table = " ".join(reader.ask_on_terminal(*asked).out.split())
+    assert "2024-03-01 14:00 still so UNKNOWN: InvalidParameter.Scripted" in table
+
+
+def test_a_type_without_images_but_with_gaps_is_not_passed_over(reader: Program) -> None:
+    answer = reader.ask("history", "--instance-type", "ecs.c1.large")
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.sentence.startswith("no image matches; 1 instance type had times of no observation")
+
+
+def test_what_a_prune_has_dropped_has_no_observation_before_it(reader: Program) -> None:
+    assert reader.ask("db", "prune", "--keep", "1d").code == 0
+    rows = reader.rows("images", "--region", "cn-beijing", "--at", "2024-03-01T13:30Z")
+    assert [(row["state"], row["observed_at"], row["next_observed_at"]) for row in rows] == [
+        ("unknown", None, iso(at(2)))
+    ]
+
+
+def test_a_target_that_was_never_asked_is_not_known_to_have_none(reader: Program) -> None:
+    answer = reader.ask("images", "--region", "cn-beijing", "--instance-type", "ecs.g7.large", "--format", "json")
+    assert (answer.code, answer.one) == (0, [])
+    assert answer.sentence == "nothing is known of that: no run has asked this region and instance type"
+
+
+def test_names_that_begin_with_what_was_typed_are_the_nearest(reader: Program) -> None:
+    assert reader.ask("images", "--os-tag", "rocky").sentence.endswith("the nearest are RockyLinux_9.3_64")
+
+
+def test_a_full_disk_is_a_sentence(reader: Program) -> None:
+    with Path("/dev/full").open("w") as full:
+        environment = environment_of(reader.folder, EHPC_SYNC_DATABASE_URL="sqlite:///history.db")
+        asked = [sys.executable, "-m", "sync", "images", "--format", "csv"]
+        ended = subprocess.run(
+            asked, env=environment, cwd=reader.folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "ehpc-image-sync: the answer cannot be written: no space is left there; make room\n",
+    )
+
+
+def test_an_os_tag_is_a_filter_of_every_question(reader: Program) -> None:
+    for question in (["images", "--at", "2024-03-01T13:30Z"], ["changes"], ["history"]):
+        rows = reader.rows(*question, "--os-tag", "RockyLinux*", "--os-tag", "CentOS_7.6_64")
+        assert {row["os_tag"] for row in rows if row["image_id"]} == {"RockyLinux_9.3_64", "CentOS_7.6_64"}
+
+
+def test_an_unknown_target_names_the_observations_around_the_time(reader: Program) -> None:
+    (row,) = reader.rows("images", "--instance-type", "ecs.hpc8.large", "--at", "2024-03-01T13:30Z")
+    assert (row["state"], row["observed_at"], row["next_observed_at"]) == ("unknown", None, iso(at(2)))
+
+
 def test_questions_write_nothing(reader: Program) -> None:
     before = (reader.folder / "history.db").read_bytes()
     for question, _, _ in QUESTIONS:
         assert reader.ask(*question).code == 0
     assert reader.ask("accept-removals").code == 0
     assert (reader.folder / "history.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ["images", "--at", "2024-03-01T15:30Z"],
+        ["changes"],
+        ["history", "--os-tag", "*"],
+        ["history", "--instance-type", "ecs.*"],
+        ["compare", "2024-03-01T12:30Z", "2024-03-01T15:30Z"],
+        ["runs"],
+        ["runs", "4"],
+    ],
+    ids=" ".join,
+)
+def test_every_table_fits_80_columns(reader: Program, monkeypatch: pytest.MonkeyPatch, question: list[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    answer = reader.ask_on_terminal(*question)
+    assert answer.code == 0
+    assert [line for line in answer.out.splitlines() if len(line) > 80] == []

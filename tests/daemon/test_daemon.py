@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import requests
 
 from sync.daemon import REPEAT_S
 from sync.simulator.fault_text import parse_faults
@@ -200,7 +201,77 @@ def test_health_and_metrics_are_served(station: Station) -> None:
         metrics = answer.read().decode()
     assert 'ehpc_sync_runs_total{status="ok"} 1.0' in metrics
     assert 'ehpc_sync_targets{region_id="cn-beijing",state="observed"} 1.0' in metrics
-    daemon.end()
+    assert daemon.end() == 0
+
+
+def code_of(port: int, path: str, token: str = "") -> int:
+    """Return how the daemon on a port answers."""
+    return requests.get(f"http://127.0.0.1:{port}{path}", headers=bearing(token), timeout=30).status_code
+
+
+def bearing(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def test_the_dashboard_is_served_beside_the_runs(station: Station) -> None:
+    port = free_port()
+    station.configure(http_listen=f"127.0.0.1:{port}", schedule="every 1s")
+    daemon = station.start()
+    awaited(lambda: daemon.says(f"dashboard, health and metrics at http://127.0.0.1:{port}"))
+    awaited(lambda: len(station.statuses()) >= 2)
+    assert {code_of(port, path) for path in ("/overview", "/overview.json", "/static/style.css")} == {200}
+    asked = len(station.statuses())
+    awaited(lambda: len(station.statuses()) >= asked + 2 and code_of(port, "/overview") == 200)
+    assert daemon.end() == 0
+    assert not daemon.says("without a token")
+
+
+def test_a_token_that_changes_counts_from_sighup_on(station: Station, tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "token"
+    file.write_text("canary-token-first\n")
+    station.configure(http_listen=f"0.0.0.0:{port}", http_token_file=file)
+    daemon = station.start()
+    awaited(lambda: station.statuses() == ["ok"])
+    assert [code_of(port, "/overview", token) for token in ("", "canary-token-first")] == [401, 200]
+    file.write_text("canary-token-second\n")
+    assert code_of(port, "/overview", "canary-token-first") == 200
+    daemon.send(signal.SIGHUP)
+    awaited(lambda: daemon.says("the configuration was read again"))
+    given = ("canary-token-first", "canary-token-second")
+    assert [code_of(port, "/overview", token) for token in given] == [401, 200]
+    assert daemon.end() == 0
+    assert "canary" not in daemon.log_file.read_text()
+    assert not daemon.says("without a token")
+
+
+def test_a_token_file_that_is_gone_at_sighup_leaves_the_old_token(station: Station, tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "token"
+    file.write_text("canary-token-first\n")
+    station.configure(http_listen=f"127.0.0.1:{port}", http_token_file=file)
+    daemon = station.start()
+    awaited(lambda: station.statuses() == ["ok"])
+    file.unlink()
+    daemon.send(signal.SIGHUP)
+    awaited(lambda: daemon.says("the configuration was not taken over, the old one stays: http_token_file: "))
+    awaited(lambda: code_of(port, "/livez") == 200)
+    assert [code_of(port, "/overview", token) for token in ("", "canary-token-first")] == [401, 200]
+    assert daemon.end() == 0
+
+
+def test_a_server_that_others_reach_without_a_token_is_warned_of_once(station: Station) -> None:
+    station.configure(http_listen=f"0.0.0.0:{free_port()}")
+    daemon = station.start()
+    awaited(lambda: station.statuses() == ["ok"])
+    assert daemon.end() == 0
+    warned = [row for row in daemon.rows if "reads all of it without a token" in row["message"]]
+    assert [(row["level"], "openssl rand -hex 32" in row["message"]) for row in warned] == [("warning", True)]
+
+
+def test_a_daemon_that_serves_nothing_needs_no_token(station: Station, tmp_path: Path) -> None:
+    station.configure(http_token_file=tmp_path / "none")
+    daemon = station.start()
+    awaited(lambda: station.statuses() == ["ok"])
+    assert daemon.end() == 0
 
 
 def test_the_log_has_one_line_per_region_and_run_with_their_names_as_fields(station: Station) -> None:

@@ -6,6 +6,7 @@ it must lie. Where the text leaves a choice, the comment says which reading stan
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from tests.job.journal import Journal, Key, Reply, Row, Span
 from tests.job.rules import (
@@ -118,6 +119,7 @@ class RegionPass:
         self.end = Span(journal.began_at, journal.ended_at)
         self.listed: dict[str, Span] | None = None
         self.listed_when = self.end
+        self.first_listed: dict[str, datetime] = {}
         self.missing_types: dict[str, Missing] = {}
         self.retired_types: dict[str, Missing] = {}
         self.added_types: frozenset[str] = frozenset()
@@ -147,6 +149,7 @@ class RegionPass:
             return
         self.listed = {name: when_had(reply, self.journal) for reply in good for name in reply.names}
         self.listed_when = Span(good[0].asked_at, self.journal.ended_at)
+        self.first_listed = {name: reply.asked_at for reply in reversed(good) for name in reply.names}
         lost = {
             name: missed(self.state.missing.get(name), self.listed_when, self.state.listed[name], len(good))
             for name in self.state.listed.keys() - self.listed.keys()
@@ -188,8 +191,9 @@ class RegionPass:
         return frozenset(key[1] for key in asked if key[1] in fresh and not self._is_observed(key))
 
     def _is_observed(self, key: Key) -> bool:
-        state = self.model.targets.get((key[0], key[1], ""))
-        return state is not None and state.first_observed is not None and state.retired is None
+        """Return whether the type has answered, with any BaseOsTag, and is not gone: then it is not new."""
+        states = [state for other, state in self.model.targets.items() if other[:2] == key[:2]]
+        return any(state.first_observed is not None and state.retired is None for state in states)
 
     def _write_listing(self) -> None:
         if self.listed is None:
@@ -234,7 +238,7 @@ class RegionPass:
             interval.until = since if interval.since.earliest < since.earliest else self.end
         if state.gap:
             state.gap.until = self.end
-        state.retired, state.missing, state.is_begun = entry.since, {}, False
+        state.retired, state.missing, state.is_begun, state.relisted_at = entry.since, {}, False, None
         if not key[2]:
             self._note("type_retired", key, None, entry.since, entry.last_had)
 
@@ -264,8 +268,10 @@ class RegionPass:
         """Note that a type is new or back, whether it can be observed yet or not."""
         if not key[2]:
             self._note("type_added", key, None, self.listed_when, None)
+        if state.retired:
+            state.relisted_at = self.first_listed[key[1]]
         if state.retired and state.last_observed:
-            # Since when it is unknown is open: it was absent for a time after it had been observed.
+            # Which of the two is told as last is open: it was absent for a time after it had been observed.
             state.last_observed = Span(state.last_observed.earliest, self.listed_when.latest)
         state.retired, state.is_begun = None, False
 
@@ -274,6 +280,9 @@ class RegionPass:
         return answers_needed(before, [reply.rows for reply in good], self.settings)
 
     def _fail(self, state: TargetState, replies: Sequence[Reply]) -> None:
+        if state.retired and state.last_observed:
+            # As of a type that returns: it was absent for a time after it had been observed.
+            state.last_observed = Span(state.last_observed.earliest, self.end.latest)
         for reply in replies[:1] or self.journal.refusals[self.region_id]:
             note_failure(state, reply, self.end)
         self.tally.failed += 1
@@ -287,7 +296,7 @@ class RegionPass:
         before = state.last_observed.earliest if state.last_observed else when.earliest
         earliest = self.journal.began_at if self.is_whole else before
         state.last_observed = Span(earliest, self.journal.ended_at)
-        state.retired, state.is_begun = None, True
+        state.retired, state.is_begun, state.relisted_at = None, True, None
         for row, interval in state.open.items():
             for reply in good:
                 if row in reply.rows:

@@ -1,6 +1,7 @@
 """The history as the model keeps it: targets with intervals, gaps and what is missing, and the feed of changes."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tests.job.journal import Key, Reply, Row, Span
 
@@ -85,6 +86,8 @@ class TargetState:
     retired: Span | None = None
     is_begun: bool = False
     """Whether the next observation is compared; the first one, and the first after a return, only opens intervals."""
+    relisted_at: datetime | None = None
+    """When the listing was asked for that had the type again, until the target is observed or its type goes again."""
     intervals: list[Interval] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     missing: dict[Row, Missing] = field(default_factory=dict)
@@ -111,10 +114,16 @@ class RegionState:
 
 
 def note_failure(state: TargetState, reply: Reply, now: Span) -> None:
-    """Open the target's gap or keep it; the last cause is the one shown."""
+    """Open the target's gap or keep it; the last cause is the one shown.
+
+    It begins with the last observation, or else the first attempt. Of a type that returned, observed before or not, it
+    begins with the listing that had it again: until then it was known to be gone, and what came before says nothing.
+    """
     gap = state.gap
     if gap is None:
         since = state.last_observed or Span(reply.asked_at, now.latest)
+        if state.relisted_at:
+            since = Span(state.relisted_at, reply.asked_at)
         state.gaps.append(Gap(since, reply.code, {reply.request_id}))
     elif gap.code == reply.code:
         gap.request_ids.add(reply.request_id)

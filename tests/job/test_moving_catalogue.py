@@ -9,6 +9,7 @@ from sync.config import Settings
 from sync.inventory import RunStatus
 from sync.plan import Restriction
 from sync.store.database import Database
+from sync.store.verify import violations
 from tests.job.endpoint import ApiRow, Endpoint, Plot
 from tests.job.stage import Stage
 
@@ -51,6 +52,7 @@ class Story:
     def expect(self, status: RunStatus, plot: Plot | None = None, settings: Settings = SETTINGS) -> None:
         result = self.stage.run(plot, settings=settings)
         assert (result.status, self.stage.differences()) == (status, [])
+        assert violations(self.stage.database) == []
 
     def offer(self, region: str, names: list[str], images: list[ApiRow]) -> None:
         for name in names:

@@ -1,10 +1,12 @@
 """Each promise of DESIGN section 4 about configuration, discovery and runs that ask less, in a test of its own."""
 
+import pytest
+
 from sync.config import Settings
 from sync.errors import ExitCode
 from sync.inventory import RunStatus
 from sync.plan import Restriction
-from tests.job.fake import Script, row, rows
+from tests.job.fake import Fault, Rows, Script, row, rows
 from tests.job.judge import FAULT, MANY, A, B, Judge
 
 # --- what is not planned
@@ -148,6 +150,42 @@ def test_a_type_that_returns_but_cannot_be_observed_is_unknown_and_not_retired(j
     judge.run(FAULT)
     (status,) = judge.view("target_status")
     assert (status["retired_at"], status["error_code"]) == (None, "ServiceUnavailable")
+
+
+def test_a_type_that_answered_with_a_base_os_tag_before_it_was_listed_is_not_added(judge: Judge) -> None:
+    judge.values["base_os_tags"] = ("tag",)
+    judge.tag_answers = [rows("a")]
+    judge.run(FAULT, only=Restriction((), ("t.1",)))
+    judge.announce("t.2")
+    judge.run(FAULT)
+    judge.announce("t.1 t.2")
+    judge.run(rows("a"))
+    assert judge.kinds() == []
+    assert [entry["valid_to"] for entry in judge.view("image_history", ("r", "t.1", "tag"))] == [None]
+
+
+@pytest.mark.parametrize("answer", [rows("a"), FAULT], ids=["observed", "never observed"])
+def test_the_gap_of_a_type_that_returns_and_fails_begins_with_its_listing(judge: Judge, answer: Rows | Fault) -> None:
+    judge.run(answer)
+    judge.announce("t.2")
+    judge.run(FAULT)
+    judge.announce("t.1 t.2")
+    judge.run(FAULT)
+    gap = max(judge.view("observation_gaps"), key=lambda entry: entry["gap_from"])
+    (added,) = [entry for entry in judge.view("image_changes") if entry["kind"] == "type_added"]
+    assert (gap["gap_to"], gap["gap_from"]) == (None, added["detected_at"])
+
+
+def test_the_gap_of_a_type_that_is_asked_by_its_name_again_begins_with_the_first_attempt(judge: Judge) -> None:
+    judge.run(FAULT)
+    judge.announce("t.2")
+    judge.run(FAULT)
+    judge.values["instance_types"] = ("t.1", "t.2")
+    judge.run(FAULT)
+    assert judge.bench.client is not None
+    (reply,) = judge.bench.client.images[A]
+    gap = max(judge.view("observation_gaps"), key=lambda entry: entry["gap_from"])
+    assert (gap["gap_to"], gap["gap_from"] >= reply.asked_at) == (None, True)
 
 
 # --- runs that ask less

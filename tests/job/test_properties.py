@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sync.config import Settings
 from sync.plan import Restriction
 from sync.store.database import Database
+from sync.store.verify import violations
 from tests.job.fake import Bench, Fault, Names, Rows, Script, row
 from tests.job.journal import Key
 
@@ -151,6 +152,7 @@ def play(story: Story, bench: Bench) -> None:
         bench.run(chosen, script_of(turn, images, listed), turn.only, is_dry=turn.is_dry)
         found = bench.differences()
         assert not found, "\n".join(found)
+        assert violations(bench.database) == []
 
 
 def play_on_copy(story: Story, template: Path) -> None:

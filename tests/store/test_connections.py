@@ -3,19 +3,23 @@
 import os
 import shutil
 import socket
+import sqlite3
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import URL, Connection, func, insert, make_url, select, text
 
 from sync.errors import ConfigError, DatabaseError, ExitCode, SyncError
 from sync.store.database import Database
 from sync.store.lease import Lease
-from tests.store.builders import a_target, an_image, contents_of, observed, writer_of
+from sync.store.schema import run
+from tests.store.builders import NOON, a_target, an_image, contents_of, observed, writer_of
 from tests.store.loginserver import RefusingServer
 
 CANARY = "canary-secret-77c1"
@@ -241,3 +245,152 @@ def hang_while(action: Callable[[], object], database: Database, lease: Lease) -
         lease.guard(hanging)
         action()
         lease.guard(hanging)
+
+
+READ_ONLY = "(?i)read.?only"
+
+WRITES = (
+    "INSERT INTO lease (name, token) VALUES ('mine', 1)",
+    "UPDATE image SET os_tag = 'mine'",
+    "DELETE FROM availability",
+    "CREATE TABLE mine (x INTEGER)",
+    "DROP VIEW available_images",
+)
+
+
+@pytest.fixture
+def written(database: Database) -> Iterator[Database]:
+    """A database with one image, and a writer that holds it; once for each server."""
+    with writer_of(database) as writer:
+        writer.write(observed(a_target(), [an_image()]))
+        yield database
+
+
+@pytest.fixture
+def read_only(written: Database, database_url: str) -> Iterator[Database]:
+    """The same database for reading only."""
+    opened = Database(database_url, is_read_only=True)
+    yield opened
+    opened.close()
+
+
+def execute_in(transaction: AbstractContextManager[Connection], *statements: str) -> None:
+    """Execute statements, each in a transaction of its own, of one connection."""
+    with transaction as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+            connection.commit()
+
+
+@pytest.mark.parametrize("statement", WRITES)
+@pytest.mark.parametrize("way", ["reading", "writing"])
+def test_a_database_that_is_read_only_refuses_every_write_by_itself(
+    written: Database, read_only: Database, way: str, statement: str
+) -> None:
+    before = contents_of(written)
+    for _ in range(3):  # the connection comes back from the pool, after an error too
+        with pytest.raises(DatabaseError, match=READ_ONLY):
+            execute_in(getattr(read_only, way)(), statement)
+        assert len(contents_of(read_only)["image"]) == 1
+    assert contents_of(written) == before
+
+
+@pytest.mark.parametrize("statement", WRITES)
+def test_a_second_transaction_of_one_connection_is_read_only_too(
+    written: Database, read_only: Database, statement: str
+) -> None:
+    execute_in(read_only.reading(), "SELECT 1", "SELECT 2")
+    with pytest.raises(DatabaseError, match=READ_ONLY):
+        execute_in(read_only.reading(), "SELECT 1", statement)
+
+
+def test_a_connection_that_comes_after_a_lost_one_is_read_only_too(written: Database, read_only: Database) -> None:
+    with read_only.reading() as connection:
+        connection.invalidate()
+    with pytest.raises(DatabaseError, match=READ_ONLY):
+        execute_in(read_only.writing(), WRITES[0])
+
+
+def test_reading_goes_on_while_a_writer_writes_and_sees_what_is_committed(
+    written: Database, read_only: Database
+) -> None:
+    with written.writing() as writing:
+        writing.execute(text("UPDATE image SET os_tag = 'changed'"))
+        with read_only.reading() as connection:
+            assert connection.execute(text("SELECT os_tag FROM image")).scalar() != "changed"
+    with read_only.reading() as connection:
+        assert connection.execute(text("SELECT os_tag FROM image")).scalar() == "changed"
+
+
+@pytest.mark.parametrize("form", ["{}", "file:{}?uri=true", "file:{}?mode=rwc&uri=true"])
+def test_a_missing_file_is_not_created_by_who_only_reads(tmp_path: Path, form: str) -> None:
+    database = Database(f"sqlite:///{form.format(tmp_path / 'history.db')}", is_read_only=True)
+    with pytest.raises(DatabaseError, match="unable to open database file"):
+        contents_of(database)
+    database.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["plain.db", "a b?c#d%41&e=ü.db"])
+@pytest.mark.parametrize(
+    "form", ["{}", "file:{}?uri=true", "file:{}?mode=rwc&uri=true&cache=private", "file:{}?mode=ro&uri=true"]
+)
+def test_every_way_to_name_a_file_can_be_read_only(history_url: str, tmp_path: Path, form: str, name: str) -> None:
+    file = shutil.copy(str(make_url(history_url).database), tmp_path / name)
+    quoted = quote(quote(str(file)) if "uri" in form else str(file))
+    database = Database(f"sqlite:///{form.format(quoted)}", is_read_only=True)
+    assert len(contents_of(database)["availability"]) == 1
+    with pytest.raises(DatabaseError, match=READ_ONLY):
+        execute_in(database.writing(), WRITES[0])
+    database.close()
+
+
+def test_a_file_that_a_statement_attaches_cannot_be_written_either(history_url: str, tmp_path: Path) -> None:
+    database = Database(history_url, is_read_only=True)
+    with database.reading() as connection, closing(connection.connection.cursor()) as cursor:
+        connection.rollback()  # nothing can be attached inside a transaction
+        cursor.execute(f"ATTACH '{tmp_path / 'other.db'}' AS other")
+        with pytest.raises(sqlite3.OperationalError, match=READ_ONLY):
+            cursor.execute("CREATE TABLE other.mine (x)")
+    database.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_may_read_beside_a_writer(history_url: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        file = shutil.copy(str(make_url(history_url).database), folder)
+        Path(file).chmod(0o644)
+        writer, reader = Database(f"sqlite:///{file}"), Database(f"sqlite:///{file}", is_read_only=True)
+        with writer.reading():
+            os.seteuid(NOBODY)
+            try:
+                assert len(contents_of(reader)["availability"]) == 1
+            finally:
+                os.seteuid(0)
+        reader.close()
+        writer.close()
+
+
+def test_one_reading_is_one_snapshot_however_often_others_write(database: Database) -> None:
+    lease = Lease(database)
+    lease.acquire()
+    lease.release()
+    counted = select(func.count()).select_from(run)
+    with database.reading() as connection:
+        assert connection.execute(counted).scalar() == 0
+        with database.writing() as other:
+            other.execute(insert(run).values(started_at=NOON, status="ok", trigger="test"))
+        assert connection.execute(counted).scalar() == 0
+    with database.reading() as connection:
+        assert connection.execute(counted).scalar() == 1
+
+
+def test_a_reader_may_rest_for_as_long_as_its_answer_is_read(postgresql_url: str) -> None:
+    database = Database(postgresql_url)
+    ask = text("SHOW idle_in_transaction_session_timeout")
+    with database.reading() as connection:
+        assert connection.execute(ask).scalar() == "0"
+    with database.writing() as connection:
+        assert connection.execute(ask).scalar() == "1min"
+    database.close()

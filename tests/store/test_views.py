@@ -1,11 +1,13 @@
 """The public SQL interface: the views' columns, literally, and the types that they give."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import inspect, select
 
-from sync.inventory import HeldRemoval, TargetUpdate, digest_of
+from sync.inventory import HeldRemoval, TargetUpdate, digest_of, utc_now
 from sync.store.database import Database
-from sync.store.schema import views
+from sync.store.schema import target, views
 from tests.store.builders import NOON, Writer, a_target, an_image, at, closing, failed, observed
 
 VIEWS = {
@@ -21,6 +23,11 @@ VIEWS = {
     "base_os_tag_filter",
     "sync_runs": "run_id started_at finished_at status trigger targets_ok targets_failed images_added "
     "images_removed images_changed removals_held error",
+    "image_lifetimes": "region_id instance_type image_id os_tag base_os_tag platform version architecture os_name "
+    "os_name_en valid_from valid_to from_baseline base_os_tag_filter lived_days target_key image_key",
+    "images": "image_key image_id os_tag base_os_tag platform version architecture os_name os_name_en first_seen_at",
+    "region_runs": "run_id region_id started_at finished_at status is_complete types_listed targets_ok targets_failed "
+    "images_added images_removed images_changed removals_held error",
 }
 """The columns that users' SQL relies on; change them by a migration only."""
 
@@ -65,6 +72,12 @@ def test_the_end_of_an_interval_is_null_while_it_lasts(database: Database, story
     assert spans == {"m-old": (NOON, at(1)), "m-kept": (NOON, None)}
 
 
+def test_a_lifetime_counts_days_until_its_end_or_until_now(database: Database, story: Writer) -> None:
+    days = {row["image_id"]: row["lived_days"] for row in rows_of(database, "image_lifetimes")}
+    since_noon = (utc_now() - NOON) / timedelta(days=1)
+    assert days == {"m-old": pytest.approx(1 / 1440, abs=1e-7), "m-kept": pytest.approx(since_noon, abs=0.01)}
+
+
 def test_a_change_carries_the_image_and_both_times(database: Database, story: Writer) -> None:
     (row,) = rows_of(database, "image_changes")
     assert (row["kind"], row["image_id"], row["run_id"]) == ("removed", "m-old", story.run_id)
@@ -89,3 +102,11 @@ def test_a_running_run_has_no_end(database: Database, story: Writer) -> None:
     (row,) = rows_of(database, "sync_runs")
     assert (row["run_id"], row["started_at"], row["finished_at"]) == (story.run_id, NOON, None)
     assert (row["status"], row["trigger"], row["images_added"], row["error"]) == ("running", "test", 0, None)
+
+
+def test_an_answer_of_several_statements_is_of_one_moment(database: Database, writer: Writer) -> None:
+    with database.reading() as connection:
+        before = connection.execute(select(target.c.instance_type)).all()
+        writer.write(observed(a_target(), [OLD]))
+        between = connection.execute(select(target.c.instance_type)).all()
+    assert (before, between) == ([], [])

@@ -1,5 +1,6 @@
 """The application on a port of its own, over a history that tests know, and what it answers."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from sync.web.app import Source, create_app
 from sync.web.metrics import Telemetry
 from sync.web.server import Server
 from tests.cli.story import at
+
+READING_S = 5  # tests of outages let a reading hang on purpose; none of them needs its connection any more
 
 REGIONS = ("cn-beijing", "cn-hangzhou")
 
@@ -54,14 +57,18 @@ class Setting:
 
 
 @contextmanager
-def served(source: Source) -> Iterator[str]:
+def served(source: Source, **options: float) -> Iterator[str]:
     """Give the URL under which a source is served."""
-    server = Server(create_app(source), "127.0.0.1", 0)
+    server = Server(create_app(source, **options), "127.0.0.1", 0)
     server.start()
     try:
         yield server.url
     finally:
         server.close()
+        # A reading that goes on would give its connection back to a database that the test has closed meanwhile.
+        for thread in threading.enumerate():
+            if thread.name.startswith("web-reading"):
+                thread.join(READING_S)
 
 
 def get(url: str, path: str, **headers: str) -> requests.Response:

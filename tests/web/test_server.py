@@ -10,7 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,12 +21,14 @@ import requests
 
 from sync.errors import ConfigError
 from sync.store.database import Database
-from sync.web.app import Source, create_app
+from sync.web.app import PAGES_AT_ONCE, PAGES_WAITING, Source, create_app
+from sync.web.extra import PACKAGES, require_extra
 from sync.web.flight import Flight
 from sync.web.server import Server
-from tests.web.stage import a_source, get, served
+from tests.cli.program import CHECKOUT
+from tests.web.stage import SHORTLY_AFTER, a_source, get, served
 
-HEAVY = ("flask", "waitress", "prometheus_client")
+HEAVY = ("flask", "plotly", "prometheus_client", "waitress", "werkzeug")
 
 
 def port_of(url: str) -> int:
@@ -138,8 +143,11 @@ def test_closing_twice_or_before_the_start_does_no_harm(source: Source) -> None:
 
 
 def test_closing_leaves_neither_threads_nor_files(source: Source) -> None:
+    others = set(threading.enumerate())
+
     def threads() -> list[str]:
-        return [entry.name for entry in threading.enumerate() if entry.name.startswith(("web-server", "waitress"))]
+        ours = [entry.name for entry in threading.enumerate() if entry not in others]
+        return [name for name in ours if name.startswith(("web-server", "waitress"))]
 
     for _ in range(3):
         server = server_of(source)
@@ -159,6 +167,76 @@ def test_many_requests_at_once_do_not_fill_the_log(source: Source, caplog: pytes
     assert [record for record in caplog.records if record.name.startswith(("waitress", "sync"))] == []
 
 
+class Hanging:
+    """A clock at which pages hang from ``stop`` to ``go_on``."""
+
+    def __init__(self) -> None:
+        self._going = threading.Event()
+        self._going.set()
+        self.waiting = threading.Semaphore(0)
+        self.stop, self.go_on = self._going.clear, self._going.set
+
+    def __call__(self) -> datetime:
+        """Return a time, sooner or later."""
+        if not self._going.is_set():
+            self.waiting.release()
+            self._going.wait(30)
+        return SHORTLY_AFTER
+
+
+def test_slow_pages_leave_threads_for_probes_and_files(file_history: Database) -> None:
+    clock = Hanging()
+    with served(a_source(file_history, now=clock), wait_s=0.05) as url, ThreadPoolExecutor(PAGES_AT_ONCE) as pool:
+        assert get(url, "/healthz").status_code == 200
+        clock.stop()
+        slow = [pool.submit(get, url, "/overview") for _ in range(PAGES_AT_ONCE)]
+        assert all(clock.waiting.acquire(timeout=30) for _ in slow)
+        refused = get(url, "/overview")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+        assert refused.text == "too many pages are being made at the moment; try again in a few seconds\n"
+        as_page = get(url, "/overview", Accept="text/html")
+        assert (as_page.status_code, "<nav" in as_page.text, "few seconds" in as_page.text) == (503, True, True)
+        assert [get(url, path).status_code for path in ("/livez", "/static/style.css")] == [200, 200]
+        clock.go_on()
+        assert [entry.result(30).status_code for entry in slow] == [200] * PAGES_AT_ONCE
+        assert get(url, "/overview").status_code == 200
+
+
+def test_pages_wait_for_their_turn(file_history: Database) -> None:
+    count = PAGES_AT_ONCE + PAGES_WAITING
+    clock = Hanging()
+    with served(a_source(file_history, now=clock)) as url, ThreadPoolExecutor(count) as pool:
+        assert get(url, "/healthz").status_code == 200
+        clock.stop()
+        asked = [pool.submit(get, url, "/search") for _ in range(count)]
+        assert all(clock.waiting.acquire(timeout=30) for _ in range(PAGES_AT_ONCE))
+        assert get(url, "/livez").status_code == 200
+        clock.go_on()
+        assert {entry.result(30).status_code for entry in asked} == {200}
+
+
+def test_half_requests_do_not_shut_out_others(source: Source) -> None:
+    with served(source) as url, ExitStack() as stack:
+        for _ in range(150):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port_of(url))))
+            client.sendall(b"GET / HTTP/1.1\r\n")
+        assert get(url, "/livez").status_code == 200
+
+
+def test_pages_that_fail_give_their_turn_back(empty_file: Database) -> None:
+    with served(a_source(empty_file)) as url:
+        told = [get(url, path) for path in ("/overview", "/overview?x=1", "/overview.json") for _ in range(9)]
+    assert {answer.headers.get("Retry-After") for answer in told} == {None}
+
+
+@pytest.mark.parametrize(("host", "is_loopback"), [("127.0.0.1", True), ("127.0.0.9", True), ("0.0.0.0", False)])
+def test_who_else_reaches_a_server_is_known(source: Source, host: str, is_loopback: bool) -> None:
+    server = server_of(source, host=host)
+    server.close()
+    assert server.is_loopback is is_loopback
+    assert urlsplit(server.local_url).hostname == (host if is_loopback else "127.0.0.1")
+
+
 def test_what_is_no_request_gets_a_short_answer(source: Source) -> None:
     with served(source) as url:
         for request in (b"\x16\x03\x01 not HTTP\r\n\r\n", b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n"):
@@ -171,25 +249,28 @@ def test_what_is_no_request_gets_a_short_answer(source: Source) -> None:
         assert get(url, "/livez").status_code == 200
 
 
-@pytest.mark.parametrize("package", HEAVY)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    source: Source, monkeypatch: pytest.MonkeyPatch, package: str
+    monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith(("sync.web.monitoring", "sync.web.exposition"))]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
-        monkeypatch.delitem(sys.modules, name)
+    require_extra("http_listen is set, but")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError) as caught:
-        server_of(source)
+        require_extra("http_listen is set, but")
     assert str(caught.value) == (
         f"http_listen is set, but the package {package} is not installed; run: pip install 'ehpc-image-sync[web]'"
     )
 
 
+def test_the_packages_are_those_that_the_extra_installs() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    names = [re.split("[<>=]", entry)[0].replace("-", "_") for entry in project["optional-dependencies"]["web"]]
+    assert names == list(PACKAGES)
+
+
 def test_what_the_daemon_imports_needs_no_package_of_the_extra() -> None:
     script = (
-        "import sys, sync.web.app, sync.web.metrics, sync.web.server; "
+        "import sys, sync.cli.web, sync.web.access, sync.web.app, sync.web.extra, sync.web.metrics, sync.web.server; "
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
