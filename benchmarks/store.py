@@ -8,24 +8,20 @@ measurement has a process of its own, so that CPU and memory are those of one ru
 import itertools
 import json
 import multiprocessing
-import os
 import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from multiprocessing.connection import Connection as Pipe
-from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import NullPool, create_engine, event, insert, make_url, select, text
+from sqlalchemy import event, insert, select
 
+from benchmarks.servers import DEFAULT_SERVERS, fresh_database
 from sync.config import Settings
 from sync.ehpc.fetch import Answer, Client
 from sync.ehpc.parse import API_FIELDS, parse_images
@@ -43,14 +39,6 @@ LISTS = 20  # distinct lists of a region; real regions have some tens
 CHANGED_TYPES = 40  # of each region: 1,000 targets in all
 ROUNDS = 5
 COMMIT_ROWS = 40_000  # raw inserts commit as often as the run does: 500 targets of 80 images
-
-DEFAULT_SERVERS = {
-    "sqlite": "",
-    "postgresql": os.environ.get("TEST_POSTGRESQL_URL", "postgresql+psycopg://postgres@/postgres"),
-    "mariadb": os.environ.get(
-        "TEST_MARIADB_URL", "mariadb+pymysql://root@localhost/?unix_socket=/run/mysqld/mysqld.sock"
-    ),
-}
 
 Figures = dict[str, float]
 Work = Callable[[Database], Figures]
@@ -302,24 +290,6 @@ def _work(there: Pipe, work: Work, url: str) -> None:
     figures = work(database)
     database.close()
     there.send(figures | {"rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
-
-
-@contextmanager
-def fresh_database(name: str) -> Iterator[str]:
-    """Give the URL of a new, empty database that is dropped at the end."""
-    if name == "sqlite":
-        with tempfile.TemporaryDirectory(prefix="ehpc-bench-") as folder:
-            yield f"sqlite:///{Path(folder) / 'history.db'}"
-        return
-    server = make_url(DEFAULT_SERVERS[name])
-    engine = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    own = f"ehpc_bench_{uuid.uuid4().hex}"
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {own}"))
-        try:
-            yield server.set(database=own).render_as_string(hide_password=False)
-        finally:
-            connection.execute(text(f"DROP DATABASE {own}"))
 
 
 def help_time_s() -> float:
