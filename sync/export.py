@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Boolean, Float, Integer, Table
 from sqlalchemy.types import TypeEngine
 
 from sync.errors import ConfigError, SyncError
-from sync.render import to_csv, to_jsonl
+from sync.render import render_pages
 from sync.store.history import columns_of
 from sync.store.schema import views
 from sync.store.types import UtcTimestamp
@@ -89,16 +89,6 @@ def _check_file(wanted: Destination, *, is_forced: bool) -> None:
         raise ConfigError(f"{wanted.name} exists already; name another file, or replace it with --force")
 
 
-def text_of(pages: Pages, view: Table, form: str) -> Iterator[str]:
-    """Yield the text of a view's rows as CSV with one header line, or as JSON lines, page by page."""
-    columns = columns_of(view)
-    if form == "csv":
-        yield to_csv([], columns) + "\n"
-    for rows in pages:
-        text = to_csv(rows, columns).partition("\n")[2] if form == "csv" else to_jsonl(rows)
-        yield text + "\n"
-
-
 def write_file(pages: Pages, view: Table, wanted: Destination, facts: Mapping[str, str]) -> int:
     """Write a view's rows into a file in one go and return its size in bytes; ``facts`` stand in Parquet's metadata.
 
@@ -111,7 +101,7 @@ def write_file(pages: Pages, view: Table, wanted: Destination, facts: Mapping[st
         if wanted.form == "parquet":
             _write_parquet(pages, view, file, facts)
         else:
-            for text in text_of(pages, view, wanted.form):
+            for text in render_pages(pages, columns_of(view), wanted.form):
                 file.write(text.encode())
     return wanted.path.stat().st_size
 

@@ -8,7 +8,7 @@ from sync.backoff import Backoff
 from sync.errors import DatabaseError
 from sync.store.database import Database
 from sync.store.filters import Filter
-from sync.store.history import Row, list_changes
+from sync.store.history import Row, stream_changes
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,9 @@ def follow_changes(
     while not stop.wait(wait_s):
         try:
             with database.reading() as connection:
-                rows = list_changes(connection, wanted, after_id=after_id)
+                for rows in stream_changes(connection, wanted, after_id=after_id):
+                    after_id = rows[-1]["change_id"]
+                    yield rows
         except DatabaseError as error:
             if not waits.failures:
                 logger.warning("%s; waiting for it", error)
@@ -36,6 +38,3 @@ def follow_changes(
             continue
         waits.reset()
         wait_s = poll_s
-        if rows:
-            after_id = rows[-1]["change_id"]
-            yield rows

@@ -5,7 +5,7 @@ Everything beyond click is imported when it is needed, so that ``--help`` answer
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -64,22 +64,42 @@ def print_rows(
 
     Tables end with their time zone and the ``note``.
     """
-    form = form or ("table" if sys.stdout.isatty() else "jsonl")
+    form = form_of(form)
     if form != "table":
-        text = data_text(rows, columns, form)
-        if text:
-            click.echo(text)
+        print_pages([rows], columns, form)
         return
     _print_grids(grids())
     if rows:
         click.echo(f"times in {settings.timezone}{note}")
 
 
+def form_of(form: str | None) -> str:
+    """Return the format that was asked for, else that which suits stdout."""
+    return form or ("table" if sys.stdout.isatty() else "jsonl")
+
+
+def print_pages(pages: Iterable[Sequence[Any]], columns: Sequence[str], form: str) -> int:
+    """Print rows as data while they come, page by page, and return how many there were."""
+    from sync.render import render_pages
+
+    row_count = 0
+
+    def counted() -> Iterator[Sequence[Any]]:
+        nonlocal row_count
+        for rows in pages:
+            row_count += len(rows)
+            yield rows
+
+    for text in render_pages(counted(), columns, form):
+        click.echo(text, nl=False)
+    return row_count
+
+
 def print_batch(
     rows: Sequence[Any], columns: Sequence[str], form: str | None, lines: Sequence[str], *, is_first: bool
 ) -> None:
     """Print rows that came while others are still to come, at once; ``lines`` say them to people."""
-    form = form or ("table" if sys.stdout.isatty() else "jsonl")
+    form = form_of(form)
     if form == "table":
         text = "\n".join(lines)
     else:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.render import change_lines, counted, failure_lines, iso, named, render_rows, to_csv
+from sync.render import change_lines, counted, failure_lines, iso, named, render_pages, render_rows, to_csv
 from sync.render.tables import change_grid, held_grid, image_grids, image_life_grids, run_grid, type_life_grids
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -95,6 +95,28 @@ def test_json_and_json_lines_give_every_row_back(rows: list[dict[str, Any]]) -> 
     assert json.loads(render_rows(rows, (), "json")) == rows
     lines = render_rows(rows, (), "jsonl")
     assert [json.loads(line) for line in lines.split("\n") if line] == rows
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv"])
+def test_pages_are_written_as_they_come_and_like_all_rows_at_once(form: str) -> None:
+    rows = [{"a": number} for number in range(5)]
+    pages = [rows[:2], [], rows[2:4], rows[4:]]
+    assert "".join(render_pages(pages, ("a",), form)) == render_rows(rows, ("a",), form) + "\n"
+
+    def failing() -> Iterator[list[dict[str, Any]]]:
+        yield rows[:2]
+        raise ArithmeticError
+
+    parts = render_pages(failing(), ("a",), form)
+    begun = next(parts) + (next(parts) if form == "csv" else "")
+    assert "1" in begun
+    with pytest.raises(ArithmeticError):
+        next(parts)
+
+
+@pytest.mark.parametrize(("form", "text"), [("json", "[]\n"), ("jsonl", ""), ("csv", "a\n")])
+def test_no_rows_are_an_empty_answer_in_every_format(form: str, text: str) -> None:
+    assert "".join(render_pages([], ("a",), form)) == "".join(render_pages([[]], ("a",), form)) == text
 
 
 def test_csv_writes_booleans_as_json_does() -> None:

@@ -3,14 +3,12 @@
 Everything beyond click is imported inside the commands, so that ``--help`` answers at once.
 """
 
-import sys
-
 import click
 
 from sync.cli.options import PROGRAM, format_option, stored_options
 from sync.errors import ConfigError, ExitCode
 from sync.session import open_history
-from sync.terminal import data_text, print_grid, print_rows, say, time_format_of
+from sync.terminal import data_text, form_of, print_grid, print_rows, say, time_format_of
 
 LARGEST = 2**31 - 1  # what every database takes as an integer
 
@@ -58,7 +56,7 @@ def _show_run(run_id: int, form: str | None) -> None:
         click.echo(data_text([run | {"regions": regions, "failures": failures}], (), form, is_one=True))
         return
     show = time_format_of(settings)
-    is_table = form == "table" or (form is None and sys.stdout.isatty())
+    is_table = form_of(form) == "table"
     shown = [run] if is_table else failures
     print_rows(shown, FAILURE_COLUMNS, form, lambda: run_detail_grids(run, regions, failures, show), settings)
     if run["targets_failed"] > len(failures):

@@ -14,7 +14,7 @@ import click
 from sync.cli.options import format_option, stored_options
 from sync.errors import ExitCode
 from sync.session import open_database, open_history, open_settings
-from sync.terminal import data_text, say, time_format_of
+from sync.terminal import data_text, form_of, say, time_format_of
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -63,7 +63,7 @@ def verify(form: str | None) -> ExitCode:
 
     with open_history() as (_, connection), _draw_targets() as draw:
         verdict = examine(connection, draw)
-    form = form or ("table" if sys.stdout.isatty() else "jsonl")
+    form = form_of(form)
     if form == "table":
         lines = [line for result in verdict.results for line in _result_lines(result)]
         click.echo("\n".join(lines))

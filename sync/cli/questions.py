@@ -13,7 +13,7 @@ import click
 from sync.cli.options import Asked, filter_options, format_option, stored_options
 from sync.errors import ConfigError
 from sync.session import filter_of, moment_of, note_interrupts, open_database, open_history, open_settings
-from sync.terminal import print_batch, print_rows, say, time_format_of
+from sync.terminal import form_of, print_batch, print_pages, print_rows, say, time_format_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -132,7 +132,7 @@ def changes(
     script that remembers when it last asked misses nothing. --follow begins with now, or with --since.
     """
     from sync.render.tables import change_grid
-    from sync.store.history import columns_of, list_changes
+    from sync.store.history import columns_of, list_changes, stream_changes
     from sync.store.schema import image_changes
 
     if is_followed:
@@ -144,9 +144,14 @@ def changes(
         if start and end and end <= start:
             raise ConfigError(f"--until {until} is not after --since {since}; exchange them")
         wanted = filter_of(connection, **asdict(asked), kinds=kinds)
-        rows = list_changes(connection, wanted, since=start, until=end)
-    print_rows(rows, columns_of(image_changes), form, lambda: [change_grid(rows, time_format_of(settings))], settings)
-    if not rows:
+        columns, form = columns_of(image_changes), form_of(form)
+        if form == "table":
+            rows = list_changes(connection, wanted, since=start, until=end)
+            print_rows(rows, columns, form, lambda: [change_grid(rows, time_format_of(settings))], settings)
+            row_count = len(rows)
+        else:
+            row_count = print_pages(stream_changes(connection, wanted, since=start, until=end), columns, form)
+    if not row_count:
         say("no change matches")
 
 

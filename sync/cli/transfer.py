@@ -13,7 +13,7 @@ import click
 from sync.cli.options import PROGRAM, format_option, region_option, stored_options
 from sync.errors import ConfigError, SyncError
 from sync.session import filter_of, note_interrupts, open_database, open_settings
-from sync.terminal import data_text, print_grid, say
+from sync.terminal import data_text, form_of, print_grid, print_pages, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,10 +97,11 @@ def _files_of(database: "Path") -> list["Path"]:
 
 def _exported(database: "Database", view: "Table", regions: Sequence[str], wanted: "Destination", stop: "Event") -> str:
     """Write the rows and return what to say about it."""
-    from sync.export import text_of, write_file
+    from sync.export import write_file
     from sync.inventory import utc_now
     from sync.render import counted, iso
     from sync.store.database import require_history
+    from sync.store.history import columns_of
     from sync.store.stream import stream_view
 
     require_history(database)
@@ -110,8 +111,7 @@ def _exported(database: "Database", view: "Table", regions: Sequence[str], wante
         chosen = filter_of(connection, regions=regions).region_ids
         pages = _watched(stream_view(connection, view, chosen), view.name, tally, stop)
         if wanted.is_stdout:
-            for text in text_of(pages, view, wanted.form):
-                click.echo(text, nl=False)
+            print_pages(pages, columns_of(view), wanted.form)
             return f"{counted(tally.row_count, 'row')} of {view.name}"
         facts = {
             "version": _version(),
@@ -181,18 +181,14 @@ def copy(url: str, form: str | None) -> None:
     _print_copied(rows, form)
     after = f"next: set database_url to {destination.label}, with its password and options if it has any; "
     told = f"{after}{source.label} stays as it is"
-    click.echo(told) if _form_of(form) == "table" else say(told)
-
-
-def _form_of(form: str | None) -> str:
-    return form or ("table" if sys.stdout.isatty() else "jsonl")
+    click.echo(told) if form_of(form) == "table" else say(told)
 
 
 def _print_copied(rows: Sequence[dict[str, Any]], form: str | None) -> None:
     from sync.render import Grid
 
     columns = ("table", "rows")
-    if _form_of(form) == "table":
+    if form_of(form) == "table":
         print_grid(Grid("", columns, [(row["table"], f"{row['rows']:,}") for row in rows]))
     else:
-        click.echo(data_text(rows, columns, _form_of(form)))
+        click.echo(data_text(rows, columns, form_of(form)))

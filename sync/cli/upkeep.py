@@ -13,7 +13,7 @@ import click
 from sync.cli.options import PROGRAM, format_option, region_option, stored_options, type_option
 from sync.errors import ExitCode
 from sync.session import open_client, open_database, open_history, open_settings
-from sync.terminal import data_text, print_rows, say, time_format_of
+from sync.terminal import data_text, form_of, print_rows, say, time_format_of
 
 if TYPE_CHECKING:
     from sync.accept import Acceptance
@@ -115,7 +115,7 @@ def check(regions: Sequence[str], form: str | None, *, sends_test: bool) -> Exit
 
     settings = open_settings()
     path = click.get_current_context().find_root().ensure_object(dict).get("config")
-    form = form or ("table" if sys.stdout.isatty() else "jsonl")
+    form = form_of(form)
     results = []
     for result in examine(settings, path=path, region_ids=regions, sends_test=sends_test):
         results.append(result)

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +23,17 @@ NAMES_SHOWN = 4  # instance types named in one cell; with 80 columns more would 
 
 def to_json(rows: Iterable[Row]) -> str:
     """Return the rows as one JSON array, an object a line."""
-    lines = ",\n".join(json.dumps(_plain(row), ensure_ascii=False) for row in rows)
-    return f"[\n{lines}\n]" if lines else "[]"
+    return "".join(_json_parts([rows])).rstrip("\n")
+
+
+def _json_parts(pages: Iterable[Iterable[Row]]) -> Iterator[str]:
+    opening = "[\n"
+    for rows in pages:
+        lines = ",\n".join(json.dumps(_plain(row), ensure_ascii=False) for row in rows)
+        if lines:
+            yield opening + lines
+            opening = ",\n"
+    yield "[]\n" if opening == "[\n" else "\n]\n"
 
 
 def to_jsonl(rows: Iterable[Row]) -> str:
@@ -44,9 +53,19 @@ def to_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
 
 def render_rows(rows: Sequence[Row], columns: Sequence[str], form: str) -> str:
     """Return the rows in one of the formats for programs."""
+    return "".join(render_pages([rows], columns, form)).removesuffix("\n")
+
+
+def render_pages(pages: Iterable[Sequence[Row]], columns: Sequence[str], form: str) -> Iterator[str]:
+    """Yield the text of rows that come page by page, as they come; put together it is that of all the rows."""
+    if form == "json":
+        yield from _json_parts(pages)
+        return
     if form == "csv":
-        return to_csv(rows, columns)
-    return to_json(rows) if form == "json" else to_jsonl(rows)
+        yield to_csv([], columns) + "\n"
+    for rows in pages:
+        if rows:
+            yield (to_csv(rows, columns).partition("\n")[2] if form == "csv" else to_jsonl(rows)) + "\n"
 
 
 def _plain(row: Row) -> dict[str, Any]:

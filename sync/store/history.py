@@ -1,6 +1,6 @@
 """Reads for people, dashboards and scripts: plain rows with the columns of the public views."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,9 @@ from sync.store.schema import (
 
 Row = dict[str, Any]
 
+PAGE_CHANGES = 10_000
+"""Ids of one page of changes: some 10 MB as rows of Python."""
+
 
 def list_changes(
     connection: Connection,
@@ -32,9 +35,22 @@ def list_changes(
     until: datetime | None = None,
     after_id: int | None = None,
 ) -> list[Row]:
-    """Return rows of ``image_changes`` in the order of writing, recorded at or after ``since`` and before ``until``.
+    """Return the rows of ``stream_changes`` in one list."""
+    pages = stream_changes(connection, wanted, since=since, until=until, after_id=after_id)
+    return [row for page in pages for row in page]
 
-    ``after_id`` is the last change that the caller has seen.
+
+def stream_changes(
+    connection: Connection,
+    wanted: Filter,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after_id: int | None = None,
+) -> Iterator[list[Row]]:
+    """Yield rows of ``image_changes`` in the order of writing, recorded at or after ``since`` and before ``until``.
+
+    They come in pages, none of them empty. ``after_id`` is the last change that the caller has seen.
     """
     columns = image_changes.c
     query = sa.select(image_changes).where(
@@ -47,9 +63,27 @@ def list_changes(
         after_id = max(find_id_before(connection, since), after_id or 0)
     if until:
         query = query.where(columns.recorded_at < until)
-    if after_id is not None:
-        query = query.where(columns.change_id > after_id)
-    return rows_of(connection, query.order_by(columns.change_id))
+    for low, high in _id_ranges(connection, wanted, after_id):
+        above = [] if low is None else [columns.change_id > low]
+        below = [] if high is None else [columns.change_id <= high]
+        rows = rows_of(connection, query.where(*above, *below).order_by(columns.change_id))
+        if rows:
+            yield rows
+
+
+def _id_ranges(connection: Connection, wanted: Filter, after_id: int | None) -> Iterator[tuple[int | None, int | None]]:
+    """Yield the ids of each page of changes: above the first, up to the second.
+
+    One page where images or instance types are named: an index finds their changes, which are few, and a hundred
+    ranges of ids would read all others too.
+    """
+    if wanted.images or wanted.os_tags or wanted.instance_types:
+        yield after_id, None
+        return
+    low = find_first_change_id(connection) - 1 if after_id is None else after_id
+    last = find_last_change_id(connection)
+    for start in range(low, last, PAGE_CHANGES):
+        yield start, min(start + PAGE_CHANGES, last)
 
 
 def _images_wanted(connection: Connection, columns: Any, wanted: Filter) -> list[ColumnElement[bool]]:
@@ -156,6 +190,11 @@ def list_gaps(connection: Connection, wanted: Filter) -> list[Row]:
 def find_last_change_id(connection: Connection) -> int:
     """Return the id of the newest change; 0 before the first."""
     return connection.execute(sa.select(sa.func.max(change.c.id))).scalar() or 0
+
+
+def find_first_change_id(connection: Connection) -> int:
+    """Return the id of the oldest change that is kept; 1 before the first."""
+    return connection.execute(sa.select(sa.func.min(change.c.id))).scalar() or 1
 
 
 def find_id_before(connection: Connection, moment: datetime) -> int:

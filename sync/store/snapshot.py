@@ -13,7 +13,7 @@ from sqlalchemy.types import NullType
 from sync.inventory import IMAGE_FIELDS, OPEN, PRUNED, Image, Target
 from sync.store.absences import Absence, Absences, find_absences
 from sync.store.filters import Filter, images_wanted, targets_wanted
-from sync.store.known import ImageKeys, Moments
+from sync.store.known import ImageKeys, Moments, batches_of
 from sync.store.schema import (
     WHOLE_TYPE,
     availability,
@@ -78,7 +78,7 @@ def find_snapshot(connection: Connection, moment: datetime, wanted: Filter) -> S
         for entry in targets.values()
         if entry.target in images or not is_gone(entry, absences, moment)
     ]
-    begins = {entry: max(span.available_since for span in spans.values()) for entry, spans in images.items()}
+    begins = _newest_begins(connection, moment, wanted, targets, images)
     return Snapshot(moment, coverage_of(connection, moment, wanted, there, absences, begins), images)
 
 
@@ -286,6 +286,32 @@ def _images_at(
             missed = missing.get((target_id, image_key)) or missing.get((target_id, WHOLE_TYPE))
             known = Span(since, since == entry.first_observed_at, missed)
             found.setdefault(entry.target, {})[keys.image_of(image_key)] = known
+    return found
+
+
+def _newest_begins(
+    connection: Connection,
+    moment: datetime,
+    wanted: Filter,
+    targets: Mapping[int, TargetAt],
+    images: Mapping[Target, Mapping[Image, Span]],
+) -> dict[Target, datetime]:
+    """Return when the newest image of each target with images of the filter had come: the target was observed then.
+
+    The newest of all its images, wanted or not: what is known of a target does not depend on what one asks.
+    """
+    if not images_wanted(image.c, wanted):
+        return {entry: max(span.available_since for span in spans.values()) for entry, spans in images.items()}
+    span = availability.c
+    moments = Moments(connection.dialect)
+    found = {}
+    for batch in batches_of([key for key, entry in targets.items() if entry.target in images]):
+        query = (
+            sa.select(span.target_id, sa.type_coerce(sa.func.max(span.valid_from), NullType()))
+            .where(span.target_id.in_(batch), span.valid_from <= moment, span.valid_to > moment)
+            .group_by(span.target_id)
+        )
+        found.update({targets[key].target: moments[newest] for key, newest in connection.execute(query)})
     return found
 
 

@@ -13,12 +13,12 @@ from sqlalchemy import ColumnElement, Connection, Table
 
 from sync.inventory import IMAGE_FIELDS
 from sync.store.filters import matching
-from sync.store.history import Row, columns_of
+from sync.store.history import PAGE_CHANGES, Row, columns_of
 from sync.store.known import batches_of
 from sync.store.schema import change, image, run, target
 
 PAGE_TYPES = 50  # instance types of one region: 20,000 intervals where each image came and went five times
-PAGE_CHANGES = 10_000  # of images too
+PAGE_IMAGES = 10_000
 PAGE_RUNS = 500  # 12,500 rows of region_runs with 25 regions
 
 _PLACE = ("region_id", "instance_type", "base_os_tag_filter")
@@ -59,7 +59,7 @@ def _pages_of(
     if "change_id" in view.c:
         yield from _ranges_of(connection, change.c.id, view.c.change_id, PAGE_CHANGES)
     elif view.name == "images":
-        yield from _ranges_of(connection, image.c.id, view.c.image_key, PAGE_CHANGES)
+        yield from _ranges_of(connection, image.c.id, view.c.image_key, PAGE_IMAGES)
     elif "run_id" in view.c:
         yield from _ranges_of(connection, run.c.id, view.c.run_id, PAGE_RUNS)
     else:

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from pyarrow import parquet
 
 from sync.errors import SyncError
-from sync.export import Destination, text_of, write_file
-from sync.render import iso
+from sync.export import Destination, write_file
+from sync.render import iso, render_pages
 from sync.store.database import Database
+from sync.store.history import columns_of
 from sync.store.schema import views
 from sync.store.stream import ORDER, stream_view
 from tests.cli.program import Program
@@ -215,7 +216,7 @@ def test_rows_stay_sorted_and_single_over_many_pages(sqlite_url: str, monkeypatc
         for name, view in views.tables.items():
             pages = list(stream_view(connection, view))
             assert without_age([row for page in pages for row in page]) == rows_of(sqlite_url, name)
-            assert len(list(text_of(pages, view, "jsonl"))) == len(pages) > 1
+            assert len(list(render_pages(pages, columns_of(view), "jsonl"))) == len(pages) > 1
     database.close()
 
 
