@@ -161,7 +161,6 @@ def _copy(source: Database, ours: Lease, destination: Database, theirs: Lease, o
         if destination.dialect_name != "mysql":
             _continue_ids(connection, last_ids)
         ours.renew()
-        theirs.guard(connection)
     return {name: total.row_count for name, total in sums.items()}
 
 

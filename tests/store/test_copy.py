@@ -1,20 +1,22 @@
 """A copied history: the same rows on another database, verified, all or nothing, and runs that go on there."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
-from sync.errors import ConfigError, DatabaseError, LeaseTakenError, SchemaVersionError, SyncError
+from sync.errors import ConfigError, DatabaseError, LeaseLostError, LeaseTakenError, SchemaVersionError, SyncError
 from sync.inventory import HeldRemoval, TargetUpdate, digest_of
 from sync.simulator.catalogue import with_image_added
 from sync.simulator.fault_text import parse_faults
-from sync.store.copy import copy_history
+from sync.store import copy, lease
+from sync.store.copy import COUNTED, copy_history
 from sync.store.database import Database, head_revision, require_history, schema_revision
-from sync.store.lease import Lease
-from sync.store.schema import change, image, metadata, notification_cursor, open_alert, target
+from sync.store.lease import Holder, Lease, find_holder
+from sync.store.schema import change, image, metadata, notification_cursor, open_alert, run, target
 from tests.cli.story import EDITS, FAILURES, Recording, an_image, at
 from tests.conftest import DIALECTS, _created_database
 from tests.store.builders import NOON, a_target, contents_of, expire_lease, failed, observed, writer_of
@@ -168,9 +170,9 @@ FORGING = {
 
 
 def migrate(database: Database) -> None:
-    lease = Lease(database)
-    lease.acquire()
-    lease.release()
+    taken = Lease(database)
+    taken.acquire()
+    taken.release()
 
 
 def test_a_row_that_arrives_with_other_values_is_an_error_and_nothing_is_copied(
@@ -319,6 +321,71 @@ def test_a_copy_that_lost_its_lease_writes_nothing(filled: Database, destination
     with pytest.raises(SyncError, match="another run took over"):
         copy_history(filled, destination, lose)
     assert rows_of(destination) == 0
+
+
+def test_a_copy_renews_its_lease_while_it_goes_on(
+    filled: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.01)
+    holders = []
+
+    def linger(_: int, table: str) -> None:
+        if table == "image":
+            expire_lease(filled)
+            holders.append(wait_for_holder(filled))
+
+    copy_history(filled, destination, linger)
+    assert holders
+    assert None not in holders
+
+
+def wait_for_holder(database: Database) -> Holder | None:
+    """Return who holds the lease, as soon as anybody does; None where nobody does within seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with database.reading() as connection:
+            if holder := find_holder(connection):
+                return holder
+    return None
+
+
+def between_the_lease_and_the_copy(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Let something happen when the copy has taken both leases and has not begun to write."""
+    last_id = copy._last_id
+
+    def interfere(connection: sa.Connection, table: sa.Table) -> int:
+        if table is COUNTED[0]:
+            happens()
+        return last_id(connection, table)
+
+    monkeypatch.setattr(copy, "_last_id", interfere)
+
+
+def test_a_copy_whose_destination_another_took_over_writes_nothing(
+    filled: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_over() -> None:
+        expire_lease(destination)
+        Lease(destination).take()
+
+    between_the_lease_and_the_copy(monkeypatch, take_over)
+    with pytest.raises(LeaseLostError):
+        copy_history(filled, destination)
+    assert rows_of(destination) == 0
+
+
+def test_rows_that_came_into_the_destination_since_it_was_looked_at_are_left_alone(
+    filled: Database, destination: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write() -> None:
+        with destination.writing() as connection:
+            row = {"started_at": NOON, "status": "failed", "trigger": "test"}
+            connection.execute(sa.insert(run).values(row))
+
+    between_the_lease_and_the_copy(monkeypatch, write)
+    with pytest.raises(ConfigError, match="its table run has rows"):
+        copy_history(filled, destination)
+    assert rows_of(destination) == 1
 
 
 def test_the_copy_has_the_tables_of_this_version(filled: Database, destination: Database) -> None:

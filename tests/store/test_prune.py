@@ -14,17 +14,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import Connection, event
 
 from sync.config import Settings
-from sync.errors import ConfigError, LeaseTakenError
+from sync.errors import ConfigError, LeaseLostError, LeaseTakenError
 from sync.inventory import PRUNED, Target
 from sync.plan import Restriction
 from sync.run import RunRequest, run_once
+from sync.store import prune as prune_module
 from sync.store.alerts import list_untold_changes
 from sync.store.database import Database
 from sync.store.filters import Filter
 from sync.store.history import list_changes, list_held, list_intervals
 from sync.store.known import find_latest_moment, find_region
-from sync.store.lease import Lease
-from sync.store.prune import LAST_RUNS, Pruned, count_prunable, prune
+from sync.store.lease import Lease, find_holder
+from sync.store.prune import LAST_RUNS, Pruned, _Cut, _Pruner, count_prunable, prune
 from sync.store.runs import find_run_times
 from sync.store.schema import availability, change, coverage_gap, metadata, region_run, run, target, views
 from sync.store.snapshot import UNKNOWN, find_listing, find_snapshot, list_images_at
@@ -33,7 +34,7 @@ from sync.store.verify import violations
 from tests.job.fake import FakeClient, Fault, Ticker, rows
 from tests.job.test_properties import STORIES, Story, script_of
 from tests.statements import statement_of
-from tests.store.builders import contents_of
+from tests.store.builders import contents_of, expire_lease
 from tests.store.past import MONTH_S, REGIONS, Past, record_past
 
 ALL = Filter()
@@ -288,6 +289,63 @@ def test_a_prune_waits_for_no_run_and_writes_nothing_beside_one(database: Databa
         prune(database, began[6], began[-1])
     running.release()
     assert contents_of(database) == before
+
+
+def test_a_prune_whose_lease_was_taken_over_writes_nothing_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, began = record_past(database)
+    find_targets = _Pruner._find_targets
+
+    def stall(pruner: _Pruner, cut: _Cut) -> Any:
+        found = find_targets(pruner, cut)
+        if cut.region_id == "bb":
+            expire_lease(database)
+            Lease(database).take()
+        return found
+
+    monkeypatch.setattr(_Pruner, "_find_targets", stall)
+    before = contents_of(database)
+    with pytest.raises(LeaseLostError):
+        prune(database, began[8], began[-1])
+    after = contents_of(database)
+    assert len(after["change"]) < len(before["change"])
+    assert rows_of_region(database, after, "bb") == rows_of_region(database, before, "bb")
+
+
+def rows_of_region(database: Database, contents: Mapping[str, Any], region_id: str) -> list[Any]:
+    with database.reading() as connection:
+        keys = set(connection.execute(sa.select(target.c.id).where(target.c.region_id == region_id)).scalars())
+    of_targets = [
+        row
+        for table in (availability, change, coverage_gap)
+        for row in contents[table.name]
+        if row[list(table.c.keys()).index("target_id")] in keys
+    ]
+    return [*of_targets, *(row for row in contents["region_run"] if region_id in row)]
+
+
+def test_a_prune_holds_its_lease_however_long_the_rows_are_counted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, began = record_past(database)
+    count, write = prune_module._find_target_cuts, _Pruner._prune_targets
+    holders = []
+
+    def count_slowly(*arguments: Any) -> Any:
+        expire_lease(database)
+        return count(*arguments)
+
+    def look(pruner: _Pruner, *arguments: Any) -> None:
+        with database.reading() as connection:
+            holders.append(find_holder(connection))
+        write(pruner, *arguments)
+
+    monkeypatch.setattr(prune_module, "_find_target_cuts", count_slowly)
+    monkeypatch.setattr(_Pruner, "_prune_targets", look)
+    prune(database, began[8], began[-1])
+    assert holders
+    assert None not in holders
 
 
 def test_counting_writes_nothing(database: Database) -> None:

@@ -47,10 +47,10 @@ def image_of(name: str) -> Any:
     return sa.select(image.c.id).where(image.c.image_id == name).scalar_subquery()
 
 
-def interval(region: str, instance_type: str, name: str, *, is_open: bool) -> tuple[Any, ...]:
+def interval(region: str, instance_type: str, name: str, *, is_open: bool, tag: str = "") -> tuple[Any, ...]:
     of = availability.c
     end = of.valid_to == OPEN if is_open else of.valid_to < OPEN
-    return of.target_id == target_of(region, instance_type), of.image_key == image_of(name), end
+    return of.target_id == target_of(region, instance_type, tag), of.image_key == image_of(name), end
 
 
 def setting(table: Table, *where: Any, **values: Any) -> Damage:
@@ -73,6 +73,13 @@ def inserting_gap(region: str, instance_type: str, gap_from: datetime, gap_to: d
     values = {"error_code": "x", "message": "", "request_id": "", "run_id": 1, "gap_from": gap_from, "gap_to": gap_to}
     return lambda connection: connection.execute(
         sa.insert(coverage_gap).values(target_id=target_of(region, instance_type), **values)
+    )
+
+
+def inserting_interval(region: str, instance_type: str, name: str, tag: str) -> Damage:
+    values = {"target_id": target_of(region, instance_type, tag), "image_key": image_of(name)}
+    return lambda connection: connection.execute(
+        sa.insert(availability).values(**values, valid_from=LONG_AGO + 2500 * DAY, valid_to=OPEN)
     )
 
 
@@ -103,6 +110,22 @@ def ending_gap(connection: Connection) -> None:
 added_d = (change.c.kind == ChangeKind.ADDED, change.c.image_key == image_of("d"))
 removed_b = (change.c.kind == ChangeKind.REMOVED, change.c.target_id == target_of("aa", "t.1"))
 retired = (change.c.kind == ChangeKind.TYPE_RETIRED, change.c.target_id == target_of("bb", "u.1"))
+removed_of_held_limit = (
+    change.c.kind == ChangeKind.REMOVED,
+    change.c.target_id == target_of("bb", "t.1"),
+    change.c.image_key == image_of("a"),
+)
+launched = (change.c.kind == ChangeKind.TYPE_ADDED, change.c.target_id == target_of("aa", "u.1"))
+held_b = (held_removal.c.image_key == image_of("b"), held_removal.c.target_id == target_of("bb", "t.2"))
+begin_of_held_b = (
+    sa.select(availability.c.valid_from).where(*interval("bb", "t.2", "b", is_open=True)).scalar_subquery()
+)
+
+
+def retired_time(column: str) -> Any:
+    return sa.select(change.c[column]).where(*retired).scalar_subquery()
+
+
 of_t2 = target.c.id == target_of("aa", "t.2")
 in_run_2 = (region_run.c.run_id == 2, region_run.c.region_id == "aa")
 ended_b = interval("aa", "t.1", "b", is_open=False)
@@ -208,6 +231,51 @@ DAMAGES: dict[str, tuple[Damage, Found]] = {
         setting(region_run, *in_run_2, status=RunStatus.RUNNING),
         {("runs", "aa", "", "")},
     ),
+    "a region run begins before its run": (
+        setting(region_run, *in_run_2, started_at=LONG_AGO),
+        {("runs", "aa", "", "")},
+    ),
+    "a run that ended has no end": (setting(run, run.c.id == 2, finished_at=None), {("runs", "", "", "")}),
+    "a region run that ended has no end": (
+        setting(region_run, *in_run_2, finished_at=None),
+        {("runs", "aa", "", "")},
+    ),
+    "a change was last seen after it was detected": (
+        setting(change, *removed_b, last_seen_at=LONG_AGO + 9000 * DAY),
+        {("changes", "aa", "t.1", "b")},
+    ),
+    "a removal names no image": (
+        setting(change, *removed_of_held_limit, image_key=None),
+        {("changes", "bb", "t.1", ""), ("changes", "bb", "t.1", "a")},
+    ),
+    "a launch names an image": (
+        setting(change, *launched, image_key=image_of("b")),
+        {("changes", "aa", "u.1", "b")},
+    ),
+    "a target with a tag loses an image without a change": (
+        setting(availability, *interval("bb", "t.1", "a", is_open=True, tag="tag"), valid_to=LONG_AGO + 2500 * DAY),
+        {("changes", "bb", "t.1", "a"), ("digests", "bb", "t.1", "")},
+    ),
+    "a target with a tag has an image without a change": (
+        inserting_interval("bb", "t.1", "f", "tag"),
+        {("changes", "bb", "t.1", "f"), ("digests", "bb", "t.1", "")},
+    ),
+    "an interval ends after its type went": (
+        setting(availability, *interval("bb", "u.1", "a", is_open=False), valid_to=retired_time("recorded_at")),
+        {("changes", "bb", "u.1", "a")},
+    ),
+    "an interval outlives its type": (
+        setting(availability, *interval("bb", "u.1", "a", is_open=False), valid_to=LONG_AGO + 3000 * DAY),
+        {("changes", "bb", "u.1", "a")},
+    ),
+    "what is held was missed before it came": (
+        setting(held_removal, *held_b, first_missed_at=begin_of_held_b, last_seen_at=None),
+        {("held removals", "bb", "t.2", "b")},
+    ),
+    "what is held was seen after it was missed": (
+        setting(held_removal, *held_b, last_seen_at=LONG_AGO + 3000 * DAY),
+        {("held removals", "bb", "t.2", "b")},
+    ),
     "what is held is not available": (
         setting(held_removal, held_removal.c.image_key == image_of("b"), image_key=image_of("d")),
         {("held removals", "bb", "t.2", "d")},
@@ -291,6 +359,10 @@ UNCHECKED: dict[str, tuple[str, Found]] = {
     "the gaps are gone": ("DELETE FROM coverage_gap", {("runs", "aa", "", ""), ("runs", "bb", "", "")}),
     "a gap begins before the first observation": (
         "UPDATE coverage_gap SET gap_from = '2000-01-01 00:00:00.000' WHERE target_id = 11",
+        {("gaps", "bb", "u.1", "")},
+    ),
+    "a gap is empty": (
+        "UPDATE coverage_gap SET gap_to = gap_from WHERE target_id = 11",
         {("gaps", "bb", "u.1", "")},
     ),
     "a gap names no run": ("UPDATE coverage_gap SET run_id = 99 WHERE target_id = 11", {("runs", "", "", "")}),
