@@ -284,7 +284,7 @@ STATEMENTS = {
     "Was that known?": Statement(unknown_then, ("instance_type",)),
     "The life line of an image": Statement(image_life, ("region_id", "instance_type", "valid_from")),
     "The life line of an instance type": Statement(type_life, ("valid_from", "os_tag", "image_id")),
-    "The difference of a region": Statement(region_difference, ("instance_type", "kind", "os_tag", "image_id")),
+    "The difference of a region": Statement(region_difference, ("instance_type", "kind")),
     "Which instance types support all": Statement(supporting_all, ("region_id", "instance_type")),
     "Which images of a region vanished": Statement(
         vanished_soon, ("valid_from", "instance_type", "os_tag", "image_id")
