@@ -15,6 +15,7 @@ from sync.store.history import find_image_names, find_known_names, find_os_tags
 
 CANDIDATES = 200  # names that share most with a text; to compare it with tens of thousands takes seconds
 SHARED = 3  # characters in a row that two names should share
+FEW = 5  # names that a sentence can list
 LONGEST = 128  # characters of a text that are compared; names of images have some sixty
 
 Spelling = Callable[[str], str]
@@ -52,8 +53,15 @@ def _check_names(option: str, names: Sequence[str], known: frozenset[str]) -> No
             continue
         longer = [other for other in sorted(known) if name and other.lower().startswith(name.lower())]
         nearest = list(dict.fromkeys(longer + nearest_names(name, known, 3)))[:3]
-        hint = f"the nearest are {', '.join(nearest)}" if nearest else f"it knows {len(known)} others"
+        hint = f"the nearest are {', '.join(nearest)}" if nearest else f"it knows {_few(known)}"
         raise ConfigError(f"{option} {name}: the history does not know it; {hint}")
+
+
+def _few(names: Collection[str]) -> str:
+    """Return the names where they are few, else how many there are."""
+    if not names:
+        return "none yet"
+    return ", ".join(sorted(names)) if len(names) <= FEW else f"{len(names):,} others"
 
 
 def nearest_names(text: str, known: Collection[str], count: int) -> list[str]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -15,7 +16,7 @@ from sync.config import Settings, load_settings
 from sync.ehpc.credentials import Credential
 from sync.ehpc.fetch import BackoffPolicy, Client, ClientSettings
 from sync.errors import ConfigError
-from sync.inventory import utc_now
+from sync.inventory import Clock, utc_now
 from sync.report import run_summary, wrapped
 from sync.run import RunRequest, RunResult, run_once
 from sync.simulator.fault_text import parse_fault
@@ -24,6 +25,9 @@ from sync.store.database import Database
 from sync.store.runs import list_run_changes
 
 TRIGGER = "demo"
+
+BETWEEN_RUNS = timedelta(days=1)
+"""As if the job had run for a week: of runs that are seconds apart nothing can be asked, or seen in a picture."""
 
 SHORT_WAITS = BackoffPolicy(first_s=0.05, longest_s=0.2)  # a simulator on this machine recovers at once
 
@@ -77,14 +81,16 @@ def play(path: str, tell: Callable[[str], None]) -> None:
         ConfigError: the file holds something else.
     """
     _remove_earlier(Path(path))
-    with Simulator() as simulator:
+    clock = _Clock()
+    with Simulator(clock=clock) as simulator:
         settings = settings_of(path, endpoint=simulator.url, calls_per_second="500", max_attempts="2")
         database = Database(settings.database_url)
         tell(_opening(simulator, path))
         try:
             for number, chapter in enumerate(STORY, 1):
                 tell(_announcement(number, chapter, simulator))
-                tell(_run(settings, database, simulator))
+                clock.age = BETWEEN_RUNS * (len(STORY) - number)
+                tell(_run(settings, database, simulator, clock))
                 tell(wrapped(f"  → {chapter.lesson}"))
         finally:
             database.close()
@@ -96,13 +102,29 @@ def settings_of(path: str, **keys: str) -> Settings:
     return load_settings(None, {"database_url": f"sqlite:///{path}", "regions": "all", **keys}, {}, has_file=False)
 
 
-def _run(settings: Settings, database: Database, simulator: Simulator) -> str:
+class _Clock:
+    """The clock of all that takes part in the demo: it is behind by an age."""
+
+    age = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return utc_now() - self.age
+
+
+def _run(settings: Settings, database: Database, simulator: Simulator, clock: Clock) -> str:
     credential = Credential(simulator.access_key_id, simulator.access_key_secret)
     limits = ClientSettings(
         settings.endpoint, settings.workers, settings.calls_per_second, max_attempts=settings.max_attempts
     )
-    with Client(limits, lambda: credential, now=utc_now, backoff=SHORT_WAITS) as client:
-        result: RunResult = run_once(settings, database, client, RunRequest(TRIGGER), interrupt=threading.Event())
+    with Client(limits, lambda: credential, now=clock, backoff=SHORT_WAITS) as client:
+        result: RunResult = run_once(
+            settings,
+            database,
+            client,
+            RunRequest(TRIGGER),
+            interrupt=threading.Event(),
+            now=clock,
+        )
     with database.reading() as connection:
         changes = list_run_changes(connection, result.run_id or 0)
     return f"{run_summary(result, changes, ZoneInfo('UTC'))}\n  exit code {result.exit_code.value}"
@@ -120,7 +142,8 @@ def _opening(simulator: Simulator, path: str) -> str:
     return (
         f"A simulated E-HPC listens on {simulator.url}: {len(catalogue.region_ids)} regions, "
         f"{catalogue.type_count} instance types, {catalogue.pair_count:,} pairs of type and image.\n"
-        f"Each run below asks it over HTTP, with signatures, and writes into {path}."
+        f"Each run below asks it over HTTP, with signatures, and writes into {path}. They are dated a day apart, the\n"
+        "last one now, so that there is a past to ask about."
     )
 
 
@@ -128,7 +151,7 @@ def _closing(path: str) -> str:
     program = f"{_program()} --database-url {shlex.quote(f'sqlite:///{path}')}"
     return (
         "\nThe history is yours now. Try:\n"
-        f"  {program} images --instance-type ecs.c7.large\n"
+        f"  {program} images --instance-type ecs.c7.large --at -6d\n"
         f"  {program} changes --image 'CentOS*7.6*'\n"
         f"  {program} history --image 'Rocky*9.3*'\n"
         f"  {program} web --open\n"

@@ -60,7 +60,7 @@ def _say_if_too_early(connection: Any, moment: "datetime", settings: "Settings")
         say("nothing has been observed yet")
     elif moment < first:
         begin = time_format_of(settings, with_seconds=True)(first)
-        say(f"nothing was observed at that time; the first observation is of {begin}")
+        say(f"nothing was observed at that time; the first observation is of {begin} ({settings.timezone})")
     return first is None or moment < first
 
 

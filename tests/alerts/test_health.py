@@ -57,6 +57,17 @@ def test_a_failing_target_says_since_when_and_why(scene: Scene) -> None:
     assert health.outage == ()
 
 
+def test_targets_that_failed_one_after_the_other_have_no_common_begin(one_scene: Scene) -> None:
+    one_scene.run(faults=ONE_TYPE)
+    (failing,) = one_scene.health().failing
+    assert failing.words == "not observed since"
+    one_scene.run(faults=f"{ONE_TYPE.replace('c1', 'c*')} region=cn-hangzhou")
+    (failing,) = one_scene.health().failing
+    assert len(failing.instance_types) > 1
+    assert failing.words == "not observed, the first of them since"
+    assert failing.since == one_scene.recording.now - 2 * HOUR
+
+
 def test_a_failure_lasts_after_as_many_whole_runs_as_are_set(one_scene: Scene) -> None:
     one_scene.run(faults=ONE_TYPE)
     one_scene.run(faults=ONE_TYPE)

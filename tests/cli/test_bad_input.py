@@ -151,6 +151,7 @@ def test_a_port_in_use_is_told(program: Program, simulator: Simulator) -> None:
         (["images", "--instance-type", "ecs.c7.larg"], "does not know it; the nearest are ecs.c7.large"),
         (["images", "--region", "cn-hangzou"], "--region cn-hangzou: the history does not know it; the nearest"),
         (["changes", "--image", "m-cento"], "the nearest are m-centos"),
+        (["images", "--region", "zzz"], "does not know it; it knows cn-beijing, cn-hangzhou"),
         (["history", "--image", "zzzzzzzz"], "--image zzzzzzzz: the history does not know it"),
     ],
 )

@@ -209,7 +209,7 @@ def test_a_disk_that_is_full_is_one_sentence(reader: Program, tmp_path: Path) ->
 
 def test_rows_stay_sorted_and_single_over_many_pages(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     record_story(sqlite_url)
-    for name in ("PAGE_TYPES", "PAGE_CHANGES", "PAGE_RUNS"):
+    for name in ("PAGE_TYPES", "PAGE_CHANGES", "PAGE_IMAGES", "PAGE_RUNS"):
         monkeypatch.setattr(f"sync.store.stream.{name}", 1)
     database = Database(sqlite_url)
     with database.reading() as connection:

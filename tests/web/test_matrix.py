@@ -150,6 +150,14 @@ def test_filters_mean_what_they_mean_on_the_command_line(
             assert unfolded(matrix) == folded(rows)
 
 
+def test_the_form_offers_the_regions_one_by_one(file_history: Database) -> None:
+    with served(a_source(file_history)) as url:
+        matrix, timeline = (get(url, f"/{page}?region=cn-hangzhou").text for page in ("matrix", "timeline"))
+    offered = [re.findall(r"<option.*?>(.*?)</option>", page) for page in (matrix, timeline)]
+    assert offered == [["cn-beijing", "cn-hangzhou"], ["all regions", "cn-beijing", "cn-hangzhou"]]
+    assert "<option selected>cn-hangzhou</option>" in matrix
+
+
 def test_available_groups_hold_the_pairs_of_the_view(history: Database) -> None:
     with served(a_source(history)) as url:
         matrix = matrix_of(url, "cn-hangzhou")
