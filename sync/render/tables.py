@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from sync.inventory import Target
@@ -114,7 +115,7 @@ def image_life_grids(rows: Iterable[Row], show: Moment, run_start_of: RunStart, 
             ("region", "from", "to", "instance types"),
             [
                 (same[0]["region_id"], *_span(same, show, unknown), named({row["instance_type"] for row in same}))
-                for same in _same_spans(group, run_start_of, unknown, "region_id")
+                for same in sorted(_same_spans(group, run_start_of, unknown, "region_id"), key=_begin_in_region)
             ],
         )
         for _, group in sorted(images.items())
@@ -124,27 +125,36 @@ def image_life_grids(rows: Iterable[Row], show: Moment, run_start_of: RunStart, 
 def type_life_grids(
     rows: Iterable[Row], show: Moment, run_start_of: RunStart, unknown: Unknown, gaps: Iterable[Row]
 ) -> list[Grid]:
-    """Return one table per region and instance type: its images, from when to when, and when it was not observed."""
-    unobserved: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
+    """Return one table per region and instance type: its images and the times without observation, as they came."""
+    lines: dict[tuple[str, ...], list[tuple[datetime, tuple[str, ...]]]] = defaultdict(list)
+    for same in _same_spans(rows, run_start_of, unknown, *_PLACE, "image_id", "os_tag", "os_name"):
+        place, begin = _begin_of(same)
+        lines[place].append((begin, (*_span(same, show, unknown), _image_cell(same[0]))))
     for gap in gaps:
+        place = tuple(gap[name] for name in _PLACE)
         end = show(gap["gap_to"]) if gap["gap_to"] else "still so"
-        cells = (show(gap["gap_from"]), end, f"UNKNOWN: {gap['error_code']}")
-        unobserved[gap["region_id"], gap["instance_type"], gap["base_os_tag_filter"]].append(cells)
-    places: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        places[row["region_id"], row["instance_type"], row["base_os_tag_filter"]].append(row)
+        if place in lines:
+            lines[place].append((gap["gap_from"], (show(gap["gap_from"]), end, f"UNKNOWN: {gap['error_code']}")))
     return [
         Grid(
             "  ".join(part for part in place if part),
             ("from", "to", "image"),
-            [
-                (*_span(same, show, unknown), _image_cell(same[0]))
-                for same in _same_spans(group, run_start_of, unknown, "image_id", "os_tag", "os_name")
-            ]
-            + unobserved[place],
+            [cells for _, cells in sorted(lines[place], key=itemgetter(0))],
         )
-        for place, group in sorted(places.items())
+        for place in sorted(lines)
     ]
+
+
+_PLACE = ("region_id", "instance_type", "base_os_tag_filter")
+
+
+def _begin_of(rows: Sequence[Row]) -> tuple[tuple[str, ...], datetime]:
+    """Return the target of rows, and when the first of their spans began."""
+    return tuple(rows[0][name] for name in _PLACE), min(row["valid_from"] for row in rows)
+
+
+def _begin_in_region(rows: Sequence[Row]) -> tuple[str, datetime]:
+    return rows[0]["region_id"], min(row["valid_from"] for row in rows)
 
 
 def gap_sentence(gaps: Sequence[Row]) -> str:
