@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from sync.errors import ConfigError
 from sync.moments import parse_moment
-from sync.store.filters import Filter
+from sync.store.filters import Filter, is_glob
 from sync.store.history import find_image_names, find_known_names, find_os_tags
 
 CANDIDATES = 200  # names that share most with a text; to compare it with tens of thousands takes seconds
@@ -49,7 +49,7 @@ def filter_of(
 
 def _check_names(option: str, names: Sequence[str], known: frozenset[str]) -> None:
     for name in names:
-        if name in known or "*" in name or "?" in name:
+        if name in known or is_glob(name):
             continue
         longer = [other for other in sorted(known) if name and other.lower().startswith(name.lower())]
         nearest = list(dict.fromkeys(longer + nearest_names(name, known, 3)))[:3]

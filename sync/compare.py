@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from sync.errors import ConfigError
 from sync.inventory import ALL_TYPES, IMAGE_FIELDS, ChangeKind, Image, Target
-from sync.store.filters import Filter
+from sync.store.filters import Filter, is_glob
 from sync.store.history import find_images, find_known_names
 from sync.store.known import find_images_of
 from sync.store.sets import TargetSet, find_sets
@@ -229,7 +229,7 @@ def find_comparison(
     if times:
         return _compare_asked_times(connection, wanted, times, at, now, show)
     moment = at or now
-    regions, types = _two_names(wanted.region_ids), _two_names(wanted.instance_types)
+    regions, types = two_names(wanted.region_ids), two_names(wanted.instance_types)
     if regions and types:
         raise ConfigError("two regions and two instance types: compare one of the two pairs at a time")
     names = regions or types
@@ -287,10 +287,10 @@ def _observed(side: Side, show: Callable[[datetime], str]) -> str:
     return f"observed {show(min(moments))}" if moments else unobserved
 
 
-def _two_names(names: Sequence[str]) -> tuple[str, str] | None:
+def two_names(names: Sequence[str]) -> tuple[str, str] | None:
     """Return two names that differ and are no globs; None where there are not exactly two."""
     different = tuple(dict.fromkeys(names))
-    is_pair = len(different) == 2 and not any("*" in name or "?" in name for name in different)
+    is_pair = len(different) == 2 and not any(map(is_glob, different))
     return (different[0], different[1]) if is_pair else None
 
 

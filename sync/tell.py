@@ -22,8 +22,8 @@ from sync.notify.channels import Channel, ChannelError, open_channels
 from sync.notify.message import Message, Templates, Trouble
 from sync.render import Row, told_lines
 from sync.store.alerts import TellingBook, Told, find_first_cursor, find_told, list_untold_changes
-from sync.store.condition import find_latest_change_id
 from sync.store.database import Database, head_revision, schema_revision
+from sync.store.history import find_last_change_id
 from sync.store.lease import TELL, Lease
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Teller:
             if schema_revision(connection) != head_revision():
                 return False  # before the first run, or the first one of this version
             told = find_told(connection)
-            latest = find_latest_change_id(connection)
+            latest = find_last_change_id(connection)
             going_on = {incident.key for incident in self._incidents(connection)}
         known = [told.get(channel.name) for channel in channels]
         return any(entry is None or entry.change_id < latest or entry.incidents.keys() != going_on for entry in known)

@@ -14,12 +14,12 @@ from sync.errors import ConfigError
 from sync.inventory import OPEN, Image, Target
 from sync.store.absences import Absences, find_absences
 from sync.store.filters import Filter
+from sync.store.history import list_regions_of
 from sync.store.spans import (
     Interval,
     Listed,
     Unobserved,
     find_observed_until,
-    find_wanted_regions,
     list_gaps_within,
     list_images_within,
     list_intervals_within,
@@ -138,7 +138,7 @@ def find_timeline(
     """
     if "*" in wanted.region_ids:  # as no condition at all: databases look at each row to see that it matches
         wanted = replace(wanted, region_ids=())
-    regions = find_wanted_regions(connection, wanted)
+    regions = list_regions_of(connection, wanted)
     images = list_images_within(connection, wanted, since, until)
     pages = pages_of(images, max(lanes // max(len(regions), 1), min(lanes, LEAST_IMAGES)))
     if page > max(len(pages), 1):

@@ -215,9 +215,9 @@ def test_life_lines_are_told_in_the_order_of_time() -> None:
     elsewhere = span("a", region_id="q", valid_from=at(90))
     (grid,) = image_life_grids([late, early, elsewhere], show, lambda moment: moment, {})
     assert [row[:2] for row in grid.rows] == [("q", "13:30"), ("r", "12:00"), ("r", "13:00")]
-    gap = {"region_id": "r", "instance_type": "a", "base_os_tag_filter": "", "error_code": "x"}
+    gap: Mapping[str, Any] = {"region_id": "r", "instance_type": "a", "base_os_tag_filter": "", "error_code": "x"}
     spans = [late, span("a", image_id="m-2")]
-    gaps = [gap | {"gap_from": at(30), "gap_to": at(40)}, gap | {"gap_from": at(70), "gap_to": None}]
+    gaps = [{**gap, "gap_from": at(30), "gap_to": at(40)}, {**gap, "gap_from": at(70), "gap_to": None}]
     (grid,) = type_life_grids(spans, show, lambda moment: moment, {}, gaps)
     assert [row[0] for row in grid.rows] == ["12:00", "12:30", "13:00", "13:10"]
     assert [row[1] for row in grid.rows] == ["still available", "12:40", "still available", "still so"]

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from sync.inventory import NOT_PLANNED, OPEN, RunStatus
+from sync.store.history import find_last_change_id
 from sync.store.schema import (
     availability,
     change,
@@ -181,14 +182,9 @@ def count_open_intervals(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def find_latest_change_id(connection: Connection) -> int:
-    """Return the id of the newest change; 0 where there is none."""
-    return connection.execute(sa.select(sa.func.max(change.c.id))).scalar() or 0
-
-
 def count_changes_after(connection: Connection, change_id: int) -> tuple[int, dict[tuple[str, str], int]]:
     """Return the newest change's id, and how many changes came after ``change_id``, by region and kind."""
-    latest = find_latest_change_id(connection)
+    latest = find_last_change_id(connection)
     query = (
         sa.select(target.c.region_id, change.c.kind, sa.func.count())
         .select_from(change.join(target, target.c.id == change.c.target_id))

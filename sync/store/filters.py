@@ -36,10 +36,18 @@ def matching(column: ColumnElement[str], patterns: Sequence[str]) -> list[Column
 
 
 def _like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
-    if "*" not in pattern and "?" not in pattern:
-        return column == pattern
+    return column.ilike(like_of(pattern), escape="!") if is_glob(pattern) else column == pattern
+
+
+def is_glob(name: str) -> bool:
+    """Return whether a name has wildcards."""
+    return "*" in name or "?" in name
+
+
+def like_of(pattern: str) -> str:
+    """Return a glob as a pattern of LIKE whose escape character is ``!``."""
     escaped = pattern.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    return column.ilike(escaped.replace("*", "%").replace("?", "_"), escape="!")
+    return escaped.replace("*", "%").replace("?", "_")
 
 
 def places_wanted(columns: Any, wanted: Filter) -> list[ColumnElement[bool]]:

@@ -144,6 +144,12 @@ def find_known_names(connection: Connection) -> tuple[frozenset[str], frozenset[
     return regions, types
 
 
+def list_regions_of(connection: Connection, wanted: Filter) -> list[str]:
+    """Return the regions that have targets of a filter, sorted."""
+    query = sa.select(target.c.region_id).distinct().where(*targets_wanted(wanted))
+    return sorted(connection.execute(query).scalars())
+
+
 def find_image_names(connection: Connection) -> frozenset[str]:
     """Return every ImageId, OsTag and display name of the history."""
     columns = (image.c.image_id, image.c.os_tag, image.c.os_name, image.c.os_name_en)

@@ -135,9 +135,3 @@ def find_beginnings(connection: Connection, moment: datetime, target_ids: Sequen
         for image_key, since in connection.execute(query).all():
             found[image_key] = min(since, found.get(image_key, since))
     return found
-
-
-def list_regions_of(connection: Connection, wanted: Filter) -> list[str]:
-    """Return the regions that have targets of a filter, sorted."""
-    query = sa.select(target.c.region_id).distinct().where(*targets_wanted(wanted))
-    return sorted(connection.execute(query).scalars())

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.types import NullType
 
 from sync.inventory import OPEN, Image, Target
-from sync.store.filters import NAME_COLUMNS, Filter, images_wanted, targets_wanted
+from sync.store.filters import NAME_COLUMNS, Filter, images_wanted, is_glob, like_of, targets_wanted
 from sync.store.known import ImageKeys, Moments, batches_of
 from sync.store.schema import availability, coverage_gap, image, region_run, target
 from sync.store.snapshot import find_complete_run
@@ -216,12 +216,6 @@ _STARTS = sa.union_all(*(_starts_between(*names) for names in _NAMES))
 """Each range by itself: with all of them joined by OR the databases read every run of the region."""
 
 
-def find_wanted_regions(connection: Connection, wanted: Filter) -> list[str]:
-    """Return the regions that have targets of a filter, sorted."""
-    query = sa.select(target.c.region_id).distinct().where(*targets_wanted(wanted))
-    return sorted(connection.execute(query).scalars())
-
-
 def image_history_statement(
     wanted: Filter, images: Sequence[tuple[str, str]], period: tuple[datetime, datetime], dialect: str
 ) -> str:
@@ -255,15 +249,6 @@ def image_history_statement(
 Quote = Callable[[str], str]
 
 
-def _is_glob(name: str) -> bool:
-    return "*" in name or "?" in name
-
-
-def _like_of(pattern: str) -> str:
-    escaped = pattern.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    return escaped.replace("*", "%").replace("?", "_")
-
-
 def _literal(text: str, *, is_mysql: bool) -> str:
     escaped = text.replace("\\", "\\\\") if is_mysql else text
     return "'" + escaped.replace("'", "''") + "'"
@@ -273,12 +258,10 @@ def _alike(column: str, patterns: Sequence[str], quote: Quote) -> list[str]:
     """Return the condition of ``filters.matching`` as text."""
     if not patterns or "*" in patterns:
         return []
-    exact = [pattern for pattern in patterns if not _is_glob(pattern)]
+    exact = [pattern for pattern in patterns if not is_glob(pattern)]
     parts = [_one_of(column, exact, quote)] if exact else []
     parts += [
-        f"LOWER({column}) LIKE LOWER({quote(_like_of(pattern))}) ESCAPE '!'"
-        for pattern in patterns
-        if _is_glob(pattern)
+        f"LOWER({column}) LIKE LOWER({quote(like_of(pattern))}) ESCAPE '!'" for pattern in patterns if is_glob(pattern)
     ]
     return _any_of(parts)
 

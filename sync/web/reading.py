@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 from sync.errors import SchemaVersionError, SyncError
 from sync.health import Health, find_health
 from sync.logs import redact
-from sync.store.condition import count_changes_after, count_open_intervals, find_latest_change_id
+from sync.store.condition import count_changes_after, count_open_intervals
 from sync.store.database import Database, require_history, schema_revision
+from sync.store.history import find_last_change_id
 from sync.store.runs import list_runs
 from sync.web.flight import Flight
 from sync.web.source import Source
@@ -105,7 +106,7 @@ class Readings:
     def _read_history(self, connection: Connection, now: datetime) -> Reading:
         health = find_health(connection, self._source.settings, now)
         if self._newest_change is None:
-            self._newest_change = find_latest_change_id(connection)
+            self._newest_change = find_last_change_id(connection)
         self._newest_change, counts = count_changes_after(connection, self._newest_change)
         self._change_counts.update(counts)
         return Reading(

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from sync.inventory import IMAGE_FIELDS, Target
 from sync.store.database import Database
 from sync.store.filters import Filter
+from sync.store.history import list_regions_of
 from sync.store.known import ImageKeys
 from sync.store.lease import Lease
-from sync.store.sets import find_beginnings, find_sets, list_regions_of
+from sync.store.sets import find_beginnings, find_sets
 from sync.store.snapshot import Coverage, find_snapshot
 from sync.store.types import UtcTimestamp
 from tests.cli.story import at, record_story

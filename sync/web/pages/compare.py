@@ -5,7 +5,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sync.compare import AFTER, BEFORE, BOTH, COMPARE_COLUMNS, Comparison, Finding, find_comparison, row_of
+from sync.compare import (
+    AFTER,
+    BEFORE,
+    BOTH,
+    COMPARE_COLUMNS,
+    Comparison,
+    Finding,
+    find_comparison,
+    row_of,
+    two_names,
+)
 from sync.errors import ConfigError
 from sync.inventory import ChangeKind, Image
 from sync.render import SIGNS, Row, identity_of, told_names
@@ -132,10 +142,7 @@ def _times_of(visit: Visit, wanted: Filter) -> tuple[list[datetime], datetime | 
 
 
 def _has_pair(wanted: Filter) -> bool:
-    return any(
-        len(set(names)) == 2 and not any("*" in name or "?" in name for name in names)
-        for names in (wanted.region_ids, wanted.instance_types)
-    )
+    return any(two_names(names) for names in (wanted.region_ids, wanted.instance_types))
 
 
 def _default_start(visit: Visit, end: datetime) -> datetime:

@@ -13,8 +13,7 @@ from sync.inventory import IMAGE_FIELDS, Image
 from sync.matrix import GROUPS_SHOWN, Group, Matrix, find_group_beginnings, find_matrix, natural_order
 from sync.render import Row, counted, image_name
 from sync.store.filters import Filter
-from sync.store.history import find_first_observation
-from sync.store.sets import list_regions_of
+from sync.store.history import find_first_observation, list_regions_of
 from sync.store.snapshot import AVAILABLE
 from sync.web.visit import Answer, Page, Visit, address
 

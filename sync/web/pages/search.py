@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sync.asking import nearest_names
 from sync.inventory import IMAGE_FIELDS, Image
 from sync.render import Row, image_name
-from sync.store.filters import Filter
+from sync.store.filters import Filter, is_glob
 from sync.store.history import find_image_names, find_images, find_known_names
 from sync.web.visit import Answer, Page, Visit
 
@@ -54,7 +54,7 @@ def answer(visit: Visit) -> Answer:
 
 
 def _find(connection: Connection, text: str) -> Found:
-    pattern = text if "*" in text or "?" in text else f"*{text}*"
+    pattern = text if is_glob(text) else f"*{text}*"
     images = find_images(connection, Filter(images=(pattern,)))
     regions, types = find_known_names(connection)
     is_like = _matcher(pattern)
