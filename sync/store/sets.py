@@ -18,7 +18,7 @@ from sync.store.absences import find_absences
 from sync.store.filters import Filter, images_wanted, targets_wanted
 from sync.store.known import Moments, batches_of
 from sync.store.schema import WHOLE_TYPE, availability, image, target
-from sync.store.snapshot import Coverage, coverage_of, is_gone, missing_at, targets_at
+from sync.store.snapshot import Coverage, coverage_of, find_newest_begins, is_gone, missing_at, targets_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,10 @@ def find_sets(connection: Connection, moment: datetime, wanted: Filter) -> list[
     had = _sets_at(connection, moment, wanted)
     absences = find_absences(connection, wanted)
     there = [entry for entry in targets.values() if entry.key in had or not is_gone(entry, absences, moment)]
-    begins = {entry.target: had[entry.key].newest for entry in there if entry.key in had}
+    newest = {key: entry.newest for key, entry in had.items()}
+    if images_wanted(image.c, wanted):
+        newest = find_newest_begins(connection, moment, list(had))
+    begins = {entry.target: newest[entry.key] for entry in there if entry.key in had}
     coverage = coverage_of(connection, moment, wanted, there, absences, begins)
     missing = _missing_by_target(connection, moment)
     found = []

@@ -78,7 +78,12 @@ def find_snapshot(connection: Connection, moment: datetime, wanted: Filter) -> S
         for entry in targets.values()
         if entry.target in images or not is_gone(entry, absences, moment)
     ]
-    begins = _newest_begins(connection, moment, wanted, targets, images)
+    if images_wanted(image.c, wanted):
+        keys = [key for key, entry in targets.items() if entry.target in images]
+        newest = find_newest_begins(connection, moment, keys)
+        begins = {targets[key].target: begin for key, begin in newest.items()}
+    else:
+        begins = {entry: max(span.available_since for span in spans.values()) for entry, spans in images.items()}
     return Snapshot(moment, coverage_of(connection, moment, wanted, there, absences, begins), images)
 
 
@@ -289,29 +294,21 @@ def _images_at(
     return found
 
 
-def _newest_begins(
-    connection: Connection,
-    moment: datetime,
-    wanted: Filter,
-    targets: Mapping[int, TargetAt],
-    images: Mapping[Target, Mapping[Image, Span]],
-) -> dict[Target, datetime]:
-    """Return when the newest image of each target with images of the filter had come: the target was observed then.
+def find_newest_begins(connection: Connection, moment: datetime, target_ids: Sequence[int]) -> dict[int, datetime]:
+    """Return when the newest image came of all that some targets had at a time: then they were observed.
 
-    The newest of all its images, wanted or not: what is known of a target does not depend on what one asks.
+    Of all, wanted or not: what is known of a target does not depend on the images that one asks for.
     """
-    if not images_wanted(image.c, wanted):
-        return {entry: max(span.available_since for span in spans.values()) for entry, spans in images.items()}
     span = availability.c
     moments = Moments(connection.dialect)
     found = {}
-    for batch in batches_of([key for key, entry in targets.items() if entry.target in images]):
+    for batch in batches_of(target_ids):
         query = (
             sa.select(span.target_id, sa.type_coerce(sa.func.max(span.valid_from), NullType()))
             .where(span.target_id.in_(batch), span.valid_from <= moment, span.valid_to > moment)
             .group_by(span.target_id)
         )
-        found.update({targets[key].target: moments[newest] for key, newest in connection.execute(query)})
+        found.update({key: moments[newest] for key, newest in connection.execute(query)})
     return found
 
 
