@@ -40,6 +40,7 @@ def shown_of(visit: Visit, timeline: Timeline) -> dict[str, Any]:
     """Return what the template of a timeline is given."""
     return {
         "timeline": timeline,
+        "end": visit.show(timeline.until, with_seconds=True),
         "figure": timeline_figure(timeline, visit.settings.zone),
         "name_of": image_names({lane.image for lane in timeline.lanes}).__getitem__,
         "ranges": _ranges(visit, timeline),

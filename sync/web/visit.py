@@ -111,7 +111,7 @@ class Visit:
         return int(text)
 
     @property
-    def show(self) -> Callable[[datetime | None], str]:
+    def show(self) -> Callable[..., str]:
         """Return the function that shows a time in the configured zone."""
         return partial(format_moment, zone=self.settings.zone)
 

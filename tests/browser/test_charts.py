@@ -102,7 +102,29 @@ def test_dragging_zooms_in_and_a_double_click_shows_all_again(demo: str, open_wi
     assert window.troubles == []
 
 
-def _drag_over_the_middle(window: Window) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("address", WITH_PICTURES)
+def test_the_address_of_a_zoomed_picture_shows_the_same_part(demo: str, open_window: Opener, address: str) -> None:
+    window = open_window(demo)
+    page = window.open(address)
+    whole = page.url
+    _drag_over_the_middle(window)
+    assert becomes(page, "location.search.includes('until=')")
+    zoomed = page.evaluate(RANGE)
+    page.goto(page.url)
+    assert becomes(page, "document.querySelector('.plot')._fullLayout !== undefined")
+    margin = (zoomed[1] - zoomed[0]) / 50 + 1000
+    assert page.evaluate(RANGE) == pytest.approx(zoomed, abs=margin)
+    page = window.open(address)
+    _drag_over_the_middle(window, until=0.999)
+    assert becomes(page, "location.search.includes('since=')")
+    assert "until=" not in page.url
+    page.locator("figure.chart .nsewdrag").first.dblclick()
+    assert becomes(page, f"location.href === '{whole}'")
+    assert window.troubles == []
+
+
+def _drag_over_the_middle(window: Window, until: float = 0.6) -> None:
     page = window.page
     area = page.locator("figure.chart .nsewdrag").first
     area.evaluate("(area) => area.scrollIntoView({ block: 'start' })")
@@ -112,7 +134,7 @@ def _drag_over_the_middle(window: Window) -> None:
     page.mouse.move(box["x"] + box["width"] * 0.4, middle)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.5, middle, steps=4)
-    page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=4)
+    page.mouse.move(box["x"] + box["width"] * until, middle, steps=4)
     page.mouse.up()
 
 

@@ -48,5 +48,28 @@ function draw() {
   done();
 }
 
+/** Let the address follow the part of a picture that is zoomed to: whoever gets it sees that part.
+ *
+ * Its times are those of the page, to the second. The end of the whole picture stays as it was asked for, like "now".
+ */
+function follow(plot) {
+  const whole = new URL(window.location);
+  const [first] = plot.layout.xaxis.range;
+  const written = (time) => time.slice(0, 19).replace(" ", "T");
+  plot.on("plotly_relayout", () => {
+    const [begin, end] = plot.layout.xaxis.range;
+    const address = new URL(whole);
+    if (begin > first && written(begin) !== written(end)) {
+      address.searchParams.delete("page");
+      address.searchParams.set("since", written(begin));
+      if (end < plot.dataset.until) {
+        address.searchParams.set("until", written(end));
+      }
+    }
+    window.history.replaceState(null, "", address);
+  });
+}
+
 scheme.addEventListener("change", draw);
 draw();
+document.querySelectorAll(".plot").forEach(follow);
