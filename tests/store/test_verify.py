@@ -44,7 +44,7 @@ def target_of(region: str, instance_type: str, tag: str = "") -> Any:
 
 
 def image_of(name: str) -> Any:
-    return sa.select(image.c.id).where(image.c.image_id == name).scalar_subquery()
+    return sa.select(sa.func.min(image.c.id)).where(image.c.image_id == name).scalar_subquery()
 
 
 def interval(region: str, instance_type: str, name: str, *, is_open: bool, tag: str = "") -> tuple[Any, ...]:
@@ -146,7 +146,7 @@ DAMAGES: dict[str, tuple[Damage, Found]] = {
     ),
     "a change is told twice": (
         doubling_change,
-        {("changes", "aa", "t.1", "b"), ("runs", "aa", "", ""), ("runs", "", "", "")},
+        {("changes", "aa", "t.1", "b"), ("changes", "aa", "t.1", ""), ("runs", "aa", "", ""), ("runs", "", "", "")},
     ),
     "a change is recorded too early": (
         setting(change, *added_d, recorded_at=LONG_AGO),
@@ -231,6 +231,10 @@ DAMAGES: dict[str, tuple[Damage, Found]] = {
         setting(region_run, *in_run_2, status=RunStatus.RUNNING),
         {("runs", "aa", "", "")},
     ),
+    "all region runs of a run are lost": (
+        deleting(region_run, region_run.c.run_id == 1),
+        {("runs", "", "", "")},
+    ),
     "a region run begins before its run": (
         setting(region_run, *in_run_2, started_at=LONG_AGO),
         {("runs", "aa", "", "")},
@@ -304,6 +308,18 @@ def test_every_damage_is_found_by_the_checks_that_it_concerns(database: Database
     assert violations(database) == []
 
 
+def test_changes_that_are_not_in_the_order_of_recording_are_found(database: Database) -> None:
+    record_past(database)
+    ids = sa.select(change.c.id).order_by(change.c.id)
+    with database.writing() as connection:
+        first, second, *_ = connection.execute(ids).scalars().all()
+        later = sa.select(sa.func.max(run.c.finished_at)).scalar_subquery()
+        connection.execute(sa.update(change).where(change.c.id == first).values(recorded_at=later))
+    (found,) = violations(database)
+    assert (found.check, found.message.partition(" was")[0]) == ("changes", f"change {second}")
+    assert found.message.endswith("before the change that it follows")
+
+
 def test_a_sound_history_says_how_much_was_examined(database: Database) -> None:
     record_past(database)
     with database.reading() as connection:
@@ -363,7 +379,7 @@ UNCHECKED: dict[str, tuple[str, Found]] = {
     ),
     "a gap is empty": (
         "UPDATE coverage_gap SET gap_to = gap_from WHERE target_id = 11",
-        {("gaps", "bb", "u.1", "")},
+        {("gaps", "bb", "u.1", ""), ("runs", "bb", "", "")},
     ),
     "a gap names no run": ("UPDATE coverage_gap SET run_id = 99 WHERE target_id = 11", {("runs", "", "", "")}),
 }
@@ -426,6 +442,6 @@ def test_a_wrecked_history_is_told_by_its_first_thousand_violations(sqlite_url: 
         connection.execute(sa.text(f"INSERT INTO change ({columns}) VALUES {values}".replace(":", r"\:")))
     with database.reading() as connection:
         results = {result.check: result for result in verify(connection).results}
-    assert results[Check.CHANGES].violation_count == 1500
+    assert results[Check.CHANGES].violation_count > 1500
     assert len(results[Check.CHANGES].violations) == 1000
     database.close()

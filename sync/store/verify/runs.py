@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from sync.inventory import OPEN, ChangeKind, Counts, RunStatus
-from sync.store.schema import change, coverage_gap, region_run, run
+from sync.inventory import OPEN, ChangeKind, Counts, RunStatus, Target
+from sync.store.schema import change, coverage_gap, region_run, run, target
 from sync.store.verify.reading import HistoryReader, Inventory, read_all
 from sync.store.verify.target import show
 from sync.store.verify.verdict import Check, Findings
@@ -21,6 +21,7 @@ ENDED = frozenset({RunStatus.OK, RunStatus.PARTIAL, RunStatus.HELD})
 """Runs that came to their end; a failed one may have lost its figures with its database."""
 
 NAMES = tuple(entry.name for entry in fields(Counts))
+ASKED = ("targets_ok", "targets_failed")
 COUNTED = {
     "images_added": ChangeKind.ADDED,
     "images_removed": ChangeKind.REMOVED,
@@ -60,6 +61,7 @@ def judge_runs(connection: Connection, inventory: Inventory, reader: HistoryRead
     for moment, asked in reader.gap_times.unseen():
         findings.note(Check.GAPS, f"a gap ends at {show(moment)}, when no run observed the region", asked)
     _judge_references(connection, findings)
+    _judge_order(connection, findings)
 
 
 def _judge_running(running: Iterable[int], newest: int, findings: Findings) -> None:
@@ -118,8 +120,8 @@ def _judge_sums(row: Any, parts: Iterable[Any], of_run: Mapping[tuple[int, str],
         if said != counted:
             findings.note(Check.RUNS, f"run {row.id}: {column} is {said}, but it has {counted} such changes")
     of_regions = list(parts)
-    # Removals that a person accepts are a run without region runs.
-    for column in NAMES if of_regions else ():
+    # Removals that a person accepts are a run without region runs, which asks nothing.
+    for column in NAMES if of_regions else ASKED:
         said, total = getattr(row, column), sum(getattr(part, column) for part in of_regions)
         if said != total:
             findings.note(Check.RUNS, f"run {row.id}: {column} is {said}, but its regions have {total} together")
@@ -131,3 +133,18 @@ def _judge_references(connection: Connection, findings: Findings) -> None:
         missing = sa.select(named.c.run_id).outerjoin(run, run.c.id == named.c.run_id).where(run.c.id.is_(None))
         for (run_id,) in read_all(connection, missing):
             findings.note(Check.RUNS, f"{word} names run {run_id}, which does not exist")
+
+
+def _judge_order(connection: Connection, findings: Findings) -> None:
+    """Note changes that were recorded before one with a smaller id: whoever reads on from a time would miss them."""
+    before = sa.func.lag(change.c.recorded_at).over(order_by=change.c.id).label("before")
+    ordered = sa.select(change.c.id, change.c.target_id, change.c.recorded_at, before).subquery()
+    place = (target.c.region_id, target.c.instance_type, target.c.base_os_tag)
+    query = (
+        sa.select(ordered.c.id, ordered.c.recorded_at, *place)
+        .select_from(ordered.join(target, target.c.id == ordered.c.target_id))
+        .where(ordered.c.recorded_at < ordered.c.before)
+    )
+    for change_id, recorded_at, *asked in read_all(connection, query):
+        late = f"change {change_id} was recorded at {show(recorded_at)}, before the change that it follows"
+        findings.note(Check.CHANGES, late, Target(*asked))
