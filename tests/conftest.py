@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +20,11 @@ from sqlalchemy import URL, NullPool, create_engine, exc, make_url, text
 from sync.store.database import Database
 
 DIALECTS = ("sqlite", "postgresql", "mariadb")
+
+CREATE = {
+    "postgresql": "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'",
+    "mariadb": "CREATE DATABASE {}",
+}
 
 PROBE_TIMEOUT_S = 3  # a local server that needs longer for a handshake is not one to test with
 START_TIMEOUT_S = 60  # a first start on a busy machine with slow disks
@@ -66,6 +71,41 @@ def database(database_url: str) -> Iterator[Database]:
     opened.close()
 
 
+class Shelf:
+    """Databases that are filled once for all tests of a process, which only read them."""
+
+    def __init__(self, request: pytest.FixtureRequest, folder: Path, stack: contextlib.ExitStack) -> None:
+        self._request = request
+        self._folder = folder
+        self._stack = stack
+        self._urls: dict[tuple[str, str], str] = {}
+
+    def url_of(self, dialect: str, fill: Callable[[str], object]) -> str:
+        """Return the URL of the database that ``fill`` has filled; the name of the function is its label."""
+        key = dialect, f"{fill.__module__}.{fill.__qualname__}"
+        if key not in self._urls:
+            url = self._create(dialect)
+            fill(url)
+            self._urls[key] = url
+        return self._urls[key]
+
+    def _create(self, dialect: str) -> str:
+        if dialect == "sqlite":
+            return f"sqlite:///{self._folder / uuid.uuid4().hex}.db"
+        server: URL = self._request.getfixturevalue(f"{dialect}_server")
+        url = self._stack.enter_context(_created_database(server, CREATE[dialect]))
+        return url.set(drivername=url.get_backend_name().replace("mariadb", "mysql")).render_as_string(
+            hide_password=False
+        )
+
+
+@pytest.fixture(scope="session")
+def shelf(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    """Databases that tests share, and only read."""
+    with contextlib.ExitStack() as stack:
+        yield Shelf(request, tmp_path_factory.mktemp("shelf"), stack)
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """The URL of an SQLite file that does not exist yet."""
@@ -75,14 +115,14 @@ def sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture
 def postgresql_url(postgresql_server: URL) -> Iterator[str]:
     """The URL of a fresh, empty PostgreSQL database."""
-    with _created_database(postgresql_server, "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'") as url:
+    with _created_database(postgresql_server, CREATE["postgresql"]) as url:
         yield url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @pytest.fixture
 def mariadb_url(mariadb_server: URL) -> Iterator[str]:
     """The URL of a fresh, empty MariaDB database."""
-    with _created_database(mariadb_server, "CREATE DATABASE {}") as url:
+    with _created_database(mariadb_server, CREATE["mariadb"]) as url:
         yield url.set(drivername="mysql").render_as_string(hide_password=False)
 
 

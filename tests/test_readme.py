@@ -16,6 +16,7 @@ from sync.inventory import IMAGE_FIELDS
 from sync.store.database import Database
 from sync.store.schema import views
 from tests.cli.story import record_story
+from tests.conftest import DIALECTS, Shelf
 from tests.statements import README, STATEMENTS, statement_of
 
 START = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)  # runs at 9:30, 10:30, 11:30 and 12:30; README asks about 12:00
@@ -37,11 +38,17 @@ def names_in(cell: str) -> list[str]:
     return [name.strip() for quoted in re.findall(r"`([^`]*)`", cell) for name in quoted.split(",")]
 
 
-@pytest.fixture
-def recorded(database: Database, database_url: str) -> Database:
-    """The recorded story on each database; README's moment lies between its third and fourth run."""
-    record_story(database_url, START)
-    return database
+def record(url: str) -> None:
+    """Record the story; README's moment lies between its third and fourth run."""
+    record_story(url, START)
+
+
+@pytest.fixture(params=DIALECTS)
+def recorded(request: pytest.FixtureRequest, shelf: Shelf) -> Iterator[Database]:
+    """The story of README's day, to read; once for each database server."""
+    opened = Database(shelf.url_of(request.param, record), is_read_only=True)
+    yield opened
+    opened.close()
 
 
 def values_of(database: Database, statement: str) -> Values:

@@ -9,6 +9,7 @@ import pytest
 from sync.simulator.server import Simulator
 from tests.cli.program import Program
 from tests.cli.story import baseline, file_of, record_story
+from tests.conftest import Shelf
 
 
 @pytest.fixture
@@ -32,12 +33,10 @@ def simulator(program: Program) -> Iterator[Simulator]:
         yield started
 
 
-@pytest.fixture(scope="session")
-def story_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The recorded story; tests that write take a copy."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('story') / 'history.db'}"
-    record_story(url)
-    return url
+@pytest.fixture
+def story_url(shelf: Shelf) -> str:
+    """The recorded story in a file that all tests share; those that write take a copy."""
+    return shelf.url_of("sqlite", record_story)
 
 
 @pytest.fixture

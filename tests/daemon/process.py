@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,9 +18,11 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sync.simulator.server import Simulator
 from sync.store.database import Database
 from tests.cli.program import environment_of
+from tests.cli.story import file_of
 
 PATIENCE_S = 60  # what takes longer hangs, even on a busy machine
 ENDING_S = 10  # what a daemon promises
+LONGEST_WRITE_S = 5  # of a process that runs; the writes of these small histories take milliseconds
 
 
 class DaemonProcess:
@@ -113,6 +116,25 @@ class Station:
             raise
         finally:
             database.close()
+
+    def hang(self, daemon: DaemonProcess) -> None:
+        """Stop a daemon, but not while it holds the lock of an SQLite file: that would block everybody."""
+        daemon.send(signal.SIGSTOP)
+        while self._is_locked():
+            daemon.send(signal.SIGCONT)
+            time.sleep(0.05)
+            daemon.send(signal.SIGSTOP)
+
+    def _is_locked(self) -> bool:
+        if not self.database_url.startswith("sqlite"):
+            return False  # servers end the transaction of a process that hangs
+        with contextlib.closing(sqlite3.connect(file_of(self.database_url), timeout=LONGEST_WRITE_S)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            connection.rollback()
+            return False
 
     def statuses(self) -> list[str]:
         """Return how the runs so far stand, the oldest first."""

@@ -65,10 +65,9 @@ def test_when_the_active_daemon_hangs_the_next_takes_over_and_the_first_writes_n
     simulator.faults = parse_faults(SLOW)
     daemons = [station.start("tests.chaos.fast"), station.start("tests.chaos.fast")]
     awaited(lambda: simulator.call_count(action="ListImages", region_id="cn-hangzhou"))
-    # A process that is stopped while it holds the lock of an SQLite file blocks everybody: it must be killed.
     awaited(lambda: station.ask("SELECT 1 FROM available_images WHERE region_id = 'cn-beijing'"))
     hanging = active_of(station, daemons)
-    hanging.send(signal.SIGSTOP)
+    station.hang(hanging)
     simulator.faults = ()
     stopped_at = time.monotonic()
     awaited(lambda: station.statuses() == ["interrupted", "ok"])
@@ -87,7 +86,7 @@ def test_the_real_lease_of_a_hanging_daemon_ends_within_its_minute(station: Stat
     daemons = [station.start(), station.start()]
     awaited(lambda: simulator.call_count(action="ListImages", region_id="cn-hangzhou"))
     awaited(lambda: station.ask("SELECT 1 FROM available_images WHERE region_id = 'cn-beijing'"))
-    active_of(station, daemons).send(signal.SIGSTOP)
+    station.hang(active_of(station, daemons))
     simulator.faults = ()
     awaited(lambda: station.statuses() == ["interrupted", "ok"], patience_s=60 + 30)
 

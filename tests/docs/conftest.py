@@ -8,21 +8,14 @@ import pytest
 
 from tests.cli.program import ask_process, environment_of
 from tests.cli.story import file_of, record_story
+from tests.conftest import Shelf
 from tests.docs.pages import DOCS, blocks_of
 
 
-@pytest.fixture(scope="session")
-def recorded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recorded story, which no test writes."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('docs') / 'history.db'}"
-    record_story(url)
-    return file_of(url)
-
-
 @pytest.fixture
-def folder(recorded_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder."""
-    shutil.copy(recorded_file, tmp_path / "ehpc-images.db")
+    shutil.copy(file_of(shelf.url_of("sqlite", record_story)), tmp_path / "ehpc-images.db")
     (tmp_path / "docs").symlink_to(DOCS)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -3,6 +3,7 @@
 import itertools
 import re
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, text
 from sync.store.database import Database
 from sync.store.schema import views
 from tests.cli.story import at, record_story
+from tests.conftest import DIALECTS, Shelf
 from tests.docs.grafana import View, dashboard_of
 from tests.docs.pages import blocks_of, text_of
 
@@ -29,16 +31,24 @@ def dashboard(request: pytest.FixtureRequest) -> dict[str, Any]:
     return dashboard_of(request.param)
 
 
-@pytest.fixture
-def recorded(database: Database, database_url: str) -> Database:
-    """The story on each database, with a run that took its time and one that has not ended."""
-    record_story(database_url)
+def record(url: str) -> None:
+    """Record the story, with a run that took its time and one that has not ended."""
+    record_story(url)
+    database = Database(url)
     with database.writing() as connection:
         ends = {(2, "cn-beijing"): "'2024-03-01 13:00:01.500'", (4, "cn-beijing"): "NULL"}
         for (run_id, region_id), end in ends.items():
             where = f"run_id = {run_id} AND region_id = '{region_id}'"
             connection.execute(text(rf"UPDATE region_run SET finished_at = {end} WHERE {where}".replace(":", r"\:")))
-    return database
+    database.close()
+
+
+@pytest.fixture(params=DIALECTS)
+def recorded(request: pytest.FixtureRequest, shelf: Shelf) -> Iterator[Database]:
+    """The story with its two runs, to read; once for each database server."""
+    opened = Database(shelf.url_of(request.param, record), is_read_only=True)
+    yield opened
+    opened.close()
 
 
 def query_of(dialect: str, title: str) -> str:
@@ -74,16 +84,17 @@ def test_the_numbers_of_now(recorded: Database) -> None:
     assert answered(recorded, "Targets unknown", only) == [(1,)]
 
 
-def test_a_held_removal_is_counted(recorded: Database) -> None:
+def test_a_held_removal_is_counted(database: Database, database_url: str) -> None:
+    record(database_url)
     held = """
         INSERT INTO held_removal (target_id, image_key, first_missed_at, last_missed_at, missed_runs, missed_answers)
         SELECT t.id, i.id, t.first_observed_at, t.first_observed_at, 1, 2
         FROM target t, image i
         WHERE t.instance_type = 'ecs.hpc8.large' AND i.image_id = 'm-rocky'
     """
-    with recorded.writing() as connection:
+    with database.writing() as connection:
         connection.exec_driver_sql(held)
-    assert answered(recorded, "Removals held") == [(1,)]
+    assert answered(database, "Removals held") == [(1,)]
 
 
 def test_the_lines_of_availability_begin_and_end_with_the_time_range(recorded: Database) -> None:

@@ -47,7 +47,7 @@ def test_every_question_is_answered_as_the_model_answers_it(history: Database, t
     judge(tale, history)
 
 
-@settings(COMMON, max_examples=40, phases=[Phase.generate])
+@settings(COMMON, max_examples=60, phases=[Phase.generate])
 @given(tale=TALES)
 @seed(20260303)
 def test_every_question_about_more_histories_where_that_is_cheap(sqlite_history: Database, tale: Tale) -> None:
@@ -64,7 +64,7 @@ def test_the_program_answers_what_the_model_answers(
 
 
 @pytest.mark.slow
-@settings(COMMON, max_examples=100, phases=[Phase.generate])
+@settings(COMMON, max_examples=40, phases=[Phase.generate])
 @given(tale=TALES)
 @seed(20260302)
 def test_every_question_about_many_more_histories(history: Database, tale: Tale) -> None:

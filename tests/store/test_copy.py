@@ -18,15 +18,10 @@ from sync.store.database import Database, head_revision, require_history, schema
 from sync.store.lease import Holder, Lease, find_holder
 from sync.store.schema import change, image, metadata, notification_cursor, open_alert, run, target
 from tests.cli.story import EDITS, FAILURES, Recording, an_image, at
-from tests.conftest import DIALECTS, _created_database
+from tests.conftest import CREATE, DIALECTS, _created_database
 from tests.store.builders import NOON, a_target, contents_of, expire_lease, failed, observed, writer_of
 from tests.store.builders import an_image as built_image
 from tests.store.test_exactness import MOMENTS, TWINS
-
-CREATE = {
-    "postgresql": "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'",
-    "mariadb": "CREATE DATABASE {}",
-}
 
 
 @pytest.fixture(params=DIALECTS)

@@ -13,6 +13,7 @@ from sync.store.filters import Filter
 from sync.store.groups import find_run_ids, find_run_ids_from, list_change_groups, list_changes_of_runs
 from sync.store.lease import Lease
 from sync.store.schema import change, image, run, target
+from tests.conftest import DIALECTS, Shelf
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUNS = 60
@@ -125,11 +126,19 @@ CASES: dict[str, tuple[Filter, tuple[datetime | None, ...], str]] = {
 }
 
 
-@pytest.fixture
-def past(database: Database) -> Database:
-    """Sixty runs; once for each database server."""
-    write_many_runs(database)
-    return database
+def write_many_runs_into(url: str) -> None:
+    """Fill an empty database with sixty runs."""
+    opened = Database(url)
+    write_many_runs(opened)
+    opened.close()
+
+
+@pytest.fixture(params=DIALECTS)
+def past(request: pytest.FixtureRequest, shelf: Shelf) -> Iterator[Database]:
+    """Sixty runs, to read; once for each database server."""
+    opened = Database(shelf.url_of(request.param, write_many_runs_into), is_read_only=True)
+    yield opened
+    opened.close()
 
 
 def runs_by_sql(connection: Connection, where: str) -> list[int]:
@@ -202,12 +211,13 @@ def test_a_few_types_are_named_and_many_are_not(past: Database) -> None:
     assert (rare["few_types"], rare["first_instance_type"]) == (["ecs.t000.large"], "ecs.t000.large")
 
 
-def test_groups_of_a_period_leave_out_what_the_run_recorded_outside_of_it(past: Database) -> None:
-    with past.writing() as connection:
+def test_groups_of_a_period_leave_out_what_the_run_recorded_outside_of_it(database: Database) -> None:
+    write_many_runs(database)
+    with database.writing() as connection:
         connection.execute(
             insert(change), [{**_a_change(RUNS, 1, 1, "changed"), "recorded_at": at(RUNS) + timedelta(seconds=30)}]
         )
-    with past.reading() as connection:
+    with database.reading() as connection:
         period = (at(RUNS) + timedelta(seconds=1), None)
         groups = list_change_groups(connection, Filter(), [RUNS], period=period)
         rows = list_changes_of_runs(connection, Filter(), [RUNS], period=period)

@@ -74,9 +74,9 @@ def test_the_counts_are_those_of_the_views(database: Database) -> None:
 
 @pytest.mark.parametrize("asked", ["m-centos", "Rocky*", "Ubuntu 22.04 64 bit"])
 def test_the_life_line_has_the_rows_of_history(
-    history: Database, database_url: str, program: Program, asked: str
+    history: Database, history_url: str, program: Program, asked: str
 ) -> None:
-    program.configure(database_url=database_url)
+    program.configure(database_url=history_url)
     rows = json.loads(program.ask("history", "--image", asked, "--format", "json").out)
     with served(a_source(history)) as url:
         found = told_of(url, image=asked, **WHOLE)

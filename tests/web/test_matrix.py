@@ -106,9 +106,9 @@ def assert_times_are_the_earliest(matrix: Row, rows: list[Row]) -> None:
 
 
 def test_groups_are_the_rows_of_images_at_every_time_of_the_story(
-    history: Database, database_url: str, program: Program
+    history: Database, history_url: str, program: Program
 ) -> None:
-    program.configure(database_url=database_url)
+    program.configure(database_url=history_url)
     with served(a_source(history)) as url:
         for hours in HOURS:
             for region_id in ("cn-hangzhou", "cn-beijing"):

@@ -97,11 +97,11 @@ def test_the_last_run_is_told_with_its_end(history: Database) -> None:
     assert found.value("ehpc_sync_last_run_timestamp_seconds") == pytest.approx(at(3).timestamp(), abs=1)
 
 
-def test_a_run_under_way_hides_nothing_and_is_told_with_who_makes_it(history: Database) -> None:
-    lease = Lease(history)
+def test_a_run_under_way_hides_nothing_and_is_told_with_who_makes_it(own_history: Database) -> None:
+    lease = Lease(own_history)
     lease.acquire()
-    Recorder(history, lease, ImageKeys(), lambda: at(3.2)).open_run("schedule", at(3.2), at(3.2))
-    with served(a_source(history)) as url:
+    Recorder(own_history, lease, ImageKeys(), lambda: at(3.2)).open_run("schedule", at(3.2), at(3.2))
+    with served(a_source(own_history)) as url:
         during = scrape(url)
         lease.release()
         after = scrape(url)
@@ -110,13 +110,13 @@ def test_a_run_under_way_hides_nothing_and_is_told_with_who_makes_it(history: Da
     assert during.of("ehpc_sync_last_run_status")["partial",] == 1
 
 
-def test_held_removals_are_told_by_region(history: Database) -> None:
+def test_held_removals_are_told_by_region(own_history: Database) -> None:
     times = {"first_missed_at": at(3), "last_missed_at": at(3), "last_seen_at": at(2)}
     held = select(target.c.id).where(target.c.region_id == "cn-beijing").scalar_subquery()
-    with history.writing() as connection:
+    with own_history.writing() as connection:
         row = insert(held_removal).values(target_id=held, image_key=WHOLE_TYPE, missed_runs=1, missed_answers=1)
         connection.execute(row.values(times))
-    with served(a_source(history)) as url:
+    with served(a_source(own_history)) as url:
         assert scrape(url).of("ehpc_sync_held_removals") == {("cn-beijing",): 1, ("cn-hangzhou",): 0}
 
 

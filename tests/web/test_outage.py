@@ -167,9 +167,9 @@ def test_looking_creates_no_database_file(empty_file: Database, sqlite_url: str)
 
 
 @pytest.mark.parametrize(("revision", "remedy"), [("0001", "ehpc-image-sync db upgrade"), ("9999", "newer")])
-def test_tables_of_another_version_are_told_with_the_remedy(history: Database, revision: str, remedy: str) -> None:
-    execute(history, f"UPDATE alembic_version SET version_num = '{revision}'")
-    with served(a_source(history)) as url:
+def test_tables_of_another_version_are_told_with_the_remedy(own_history: Database, revision: str, remedy: str) -> None:
+    execute(own_history, f"UPDATE alembic_version SET version_num = '{revision}'")
+    with served(a_source(own_history)) as url:
         code, reasons = health_of(url)
         found = scrape(url)
     assert code == 503

@@ -47,9 +47,9 @@ def plain(rows: list[Row]) -> list[Row]:
 
 @pytest.mark.parametrize("instance_type", TYPES)
 def test_the_twin_has_what_the_commands_and_views_tell(
-    history: Database, database_url: str, program: Program, instance_type: str
+    history: Database, history_url: str, program: Program, instance_type: str
 ) -> None:
-    program.configure(database_url=database_url)
+    program.configure(database_url=history_url)
     asked = ("--instance-type", instance_type, "--format", "json")
     images, spans = (json.loads(program.ask(command, *asked).out) for command in ("images", "history"))
     with served(a_source(history)) as url:
