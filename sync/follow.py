@@ -27,10 +27,11 @@ def follow_changes(
     wait_s = 0.0
     while not stop.wait(wait_s):
         try:
-            with database.reading() as connection:
-                for rows in stream_changes(connection, wanted, after_id=after_id):
-                    after_id = rows[-1]["change_id"]
-                    yield rows
+            for rows in stream_changes(database, wanted, after_id=after_id):
+                after_id = rows[-1]["change_id"]
+                yield rows
+                if stop.is_set():
+                    return
         except DatabaseError as error:
             if not waits.failures:
                 logger.warning("%s; waiting for it", error)

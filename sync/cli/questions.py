@@ -132,25 +132,30 @@ def changes(
     script that remembers when it last asked misses nothing. --follow begins with now, or with --since.
     """
     from sync.render.tables import change_grid
+    from sync.store.database import require_history
     from sync.store.history import columns_of, list_changes, stream_changes
     from sync.store.schema import image_changes
 
     if is_followed:
         _follow(since, until, kinds, asked, form)
         return
-    with open_history() as (settings, connection):
+    settings = open_settings()
+    with open_database(settings) as database:
+        require_history(database)
         start = None if since is None else moment_of(since, settings)
         end = None if until is None else moment_of(until, settings)
         if start and end and end <= start:
             raise ConfigError(f"--until {until} is not after --since {since}; exchange them")
-        wanted = filter_of(connection, **asdict(asked), kinds=kinds)
+        with database.reading() as connection:
+            wanted = filter_of(connection, **asdict(asked), kinds=kinds)
         columns, form = columns_of(image_changes), form_of(form)
         if form == "table":
-            rows = list_changes(connection, wanted, since=start, until=end)
+            with database.reading() as connection:
+                rows = list_changes(connection, wanted, since=start, until=end)
             print_rows(rows, columns, form, lambda: [change_grid(rows, time_format_of(settings))], settings)
             row_count = len(rows)
         else:
-            row_count = print_pages(stream_changes(connection, wanted, since=start, until=end), columns, form)
+            row_count = print_pages(stream_changes(database, wanted, since=start, until=end), columns, form)
     if not row_count:
         say("no change matches")
 

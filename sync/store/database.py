@@ -224,7 +224,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 def _begin_postgresql(connection: Connection) -> None:
     if connection.get_execution_options().get("isolation_level") == SNAPSHOT:
-        # Whoever reads may wait long for whoever takes the answer, and holds no lock that others wait for.
+        # Whoever reads may wait long for whoever takes the answer, and holds no lock that runs wait for.
         connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Table
 
 from sync.inventory import IMAGE_FIELDS, OPEN, Image, Target
-from sync.store.filters import Filter, images_wanted, matching, places_wanted, targets_wanted
+from sync.store.database import Database
+from sync.store.filters import Filter, images_wanted, is_glob, matching, places_wanted, targets_wanted
 from sync.store.known import IN_LIST
 from sync.store.schema import (
     change,
@@ -27,6 +28,10 @@ PAGE_CHANGES = 10_000
 """Ids of one page of changes: some 10 MB as rows of Python."""
 
 
+IdRange = tuple[int | None, int | None]
+"""Changes with ids above the first number, up to the second; None for no bound."""
+
+
 def list_changes(
     connection: Connection,
     wanted: Filter,
@@ -35,55 +40,66 @@ def list_changes(
     until: datetime | None = None,
     after_id: int | None = None,
 ) -> list[Row]:
-    """Return the rows of ``stream_changes`` in one list."""
-    pages = stream_changes(connection, wanted, since=since, until=until, after_id=after_id)
-    return [row for page in pages for row in page]
+    """Return rows of ``image_changes`` in the order of writing, recorded at or after ``since`` and before ``until``.
+
+    ``after_id`` is the last change that the caller has seen.
+    """
+    pages = _pages_of_changes(connection, wanted, since, until, after_id)
+    return [row for page in pages for row in _changes_within(connection, wanted, page)]
 
 
 def stream_changes(
-    connection: Connection,
+    database: Database,
     wanted: Filter,
     *,
     since: datetime | None = None,
     until: datetime | None = None,
     after_id: int | None = None,
 ) -> Iterator[list[Row]]:
-    """Yield rows of ``image_changes`` in the order of writing, recorded at or after ``since`` and before ``until``.
+    """Yield the rows of ``list_changes`` page by page, none of them empty; whoever takes them may take his time.
 
-    They come in pages, none of them empty. ``after_id`` is the last change that the caller has seen.
+    Each page is read in a transaction of its own, which has ended before the page is given: changes are only ever
+    added behind the last one.
     """
-    columns = image_changes.c
-    query = sa.select(image_changes).where(
-        *places_wanted(columns, wanted),
-        *matching(columns.kind, wanted.kinds),
-        *_images_wanted(connection, columns, wanted),
-    )
-    if since:
-        # By ids, which follow the order of recording: where both are at hand MariaDB reads the whole history.
-        after_id = max(find_id_before(connection, since), after_id or 0)
-    if until:
-        query = query.where(columns.recorded_at < until)
-    for low, high in _id_ranges(connection, wanted, after_id):
-        above = [] if low is None else [columns.change_id > low]
-        below = [] if high is None else [columns.change_id <= high]
-        rows = rows_of(connection, query.where(*above, *below).order_by(columns.change_id))
+    with database.reading() as connection:
+        pages = _pages_of_changes(connection, wanted, since, until, after_id)
+    for page in pages:
+        with database.reading() as connection:
+            rows = _changes_within(connection, wanted, page)
         if rows:
             yield rows
 
 
-def _id_ranges(connection: Connection, wanted: Filter, after_id: int | None) -> Iterator[tuple[int | None, int | None]]:
-    """Yield the ids of each page of changes: above the first, up to the second.
+def _pages_of_changes(
+    connection: Connection, wanted: Filter, since: datetime | None, until: datetime | None, after_id: int | None
+) -> list[IdRange]:
+    """Return the ids of each page of changes.
 
     One page where images or instance types are named: an index finds their changes, which are few, and a hundred
     ranges of ids would read all others too.
     """
-    if wanted.images or wanted.os_tags or wanted.instance_types:
-        yield after_id, None
-        return
-    low = find_first_change_id(connection) - 1 if after_id is None else after_id
-    last = find_last_change_id(connection)
-    for start in range(low, last, PAGE_CHANGES):
-        yield start, min(start + PAGE_CHANGES, last)
+    # By ids, which follow the order of recording: where both are at hand MariaDB reads the whole history.
+    above = max(find_id_before(connection, since), after_id or 0) if since else after_id
+    until_id = find_id_before(connection, until) if until else None
+    names = (*wanted.images, *wanted.instance_types)
+    if names and not any(map(is_glob, names)):
+        return [(above, until_id)]
+    first = max(find_first_change_id(connection) - 1, above or 0)
+    last = find_last_change_id(connection) if until_id is None else until_id
+    return [(start, min(start + PAGE_CHANGES, last)) for start in range(first, last, PAGE_CHANGES)]
+
+
+def _changes_within(connection: Connection, wanted: Filter, ids: IdRange) -> list[Row]:
+    columns = image_changes.c
+    above, until = ids
+    query = sa.select(image_changes).where(
+        *places_wanted(columns, wanted),
+        *matching(columns.kind, wanted.kinds),
+        *_images_wanted(connection, columns, wanted),
+        *([] if above is None else [columns.change_id > above]),
+        *([] if until is None else [columns.change_id <= until]),
+    )
+    return rows_of(connection, query.order_by(columns.change_id))
 
 
 def _images_wanted(connection: Connection, columns: Any, wanted: Filter) -> list[ColumnElement[bool]]:

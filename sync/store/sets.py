@@ -55,8 +55,8 @@ def find_sets(connection: Connection, moment: datetime, wanted: Filter) -> list[
     there = [entry for entry in targets.values() if entry.key in had or not is_gone(entry, absences, moment)]
     newest = {key: entry.newest for key, entry in had.items()}
     if images_wanted(image.c, wanted):
-        newest = find_newest_begins(connection, moment, list(had))
-    begins = {entry.target: newest[entry.key] for entry in there if entry.key in had}
+        newest = find_newest_begins(connection, moment, [entry.key for entry in there])
+    begins = {entry.target: newest[entry.key] for entry in there if entry.key in newest}
     coverage = coverage_of(connection, moment, wanted, there, absences, begins)
     missing = _missing_by_target(connection, moment)
     found = []

@@ -62,7 +62,10 @@ class Snapshot:
 
     moment: datetime
     coverage: dict[Target, Coverage]
-    """Sorted by target. Retired targets are not here once they are retired: they are known to be gone."""
+    """Sorted by target. Retired targets are not here once they are retired: they are known to be gone.
+
+    With a filter of images, neither are targets that are known to have none of these.
+    """
     images: dict[Target, dict[Image, Span]]
     """What was available, or was known last of an unknown target; only targets that have images."""
 
@@ -78,12 +81,12 @@ def find_snapshot(connection: Connection, moment: datetime, wanted: Filter) -> S
         for entry in targets.values()
         if entry.target in images or not is_gone(entry, absences, moment)
     ]
-    if images_wanted(image.c, wanted):
-        keys = [key for key, entry in targets.items() if entry.target in images]
-        newest = find_newest_begins(connection, moment, keys)
-        begins = {targets[key].target: begin for key, begin in newest.items()}
-    else:
+    if not images_wanted(image.c, wanted):
         begins = {entry: max(span.available_since for span in spans.values()) for entry, spans in images.items()}
+        return Snapshot(moment, coverage_of(connection, moment, wanted, there, absences, begins), images)
+    there = [entry for entry in there if entry.target in images or entry.is_unknown(moment)]
+    newest = find_newest_begins(connection, moment, [entry.key for entry in there])
+    begins = {targets[key].target: begin for key, begin in newest.items()}
     return Snapshot(moment, coverage_of(connection, moment, wanted, there, absences, begins), images)
 
 
@@ -140,6 +143,10 @@ class TargetAt:
     """Whether that gap stands for what ``db prune`` dropped, the observations in it too."""
     begins_with_return: bool = False
     """Whether the gap begins with the type's return: it was listed again and has not been observed since."""
+
+    def is_unknown(self, moment: datetime) -> bool:
+        """Return whether the target was not observed at the time that this was read for, or not yet."""
+        return self.gap_from is not None or self.first_observed_at is None or self.first_observed_at > moment
 
     @property
     def place(self) -> tuple[str, str]:

@@ -40,6 +40,19 @@ def test_changes_come_once_as_they_are_recorded(database: Database) -> None:
     assert list(followed) == []
 
 
+def test_it_ends_after_the_page_at_hand_when_it_is_told_to(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync.store.history.PAGE_CHANGES", 1)
+    stop = threading.Event()
+    with writer_of(database) as writer:
+        writer.write(observed(a_target(), [FIRST, SECOND]))
+        lose(writer, FIRST, 1, stored=[FIRST, SECOND])
+        lose(writer, SECOND, 2, stored=[SECOND])
+    followed = follow_changes(database, NOTHING, 0, stop, poll_s=0.01)
+    assert [row["image_id"] for row in next(followed)] == ["m-1"]
+    stop.set()
+    assert list(followed) == []
+
+
 def test_a_filter_shows_only_its_changes(database: Database) -> None:
     with writer_of(database) as writer:
         writer.write(observed(a_target(), [FIRST, SECOND]))

@@ -16,7 +16,7 @@ from sync.store.history import list_regions_of
 from sync.store.known import ImageKeys
 from sync.store.lease import Lease
 from sync.store.sets import find_beginnings, find_sets
-from sync.store.snapshot import Coverage, find_snapshot
+from sync.store.snapshot import UNKNOWN, Coverage, find_snapshot
 from sync.store.types import UtcTimestamp
 from tests.cli.story import at, record_story
 from tests.questions.stories import MILLISECOND, TALES, Tale, record, wipe
@@ -48,6 +48,8 @@ def migrated(database: Database) -> Database:
 def told(connection: Connection, moment: datetime, wanted: Filter) -> Told:
     """Return what the sets say: per target its coverage, and its images with since when they are missing."""
     found = find_sets(connection, moment, wanted)
+    if wanted.images or wanted.os_tags:
+        found = [entry for entry in found if entry.image_keys or entry.coverage.state == UNKNOWN]
     keys = ImageKeys()
     keys.load_keys(connection, {key for entry in found for key in entry.image_keys})
     return {
