@@ -67,3 +67,36 @@ def _in_zone(moment: datetime, text: str, zone: ZoneInfo) -> datetime:
     if first.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != moment:
         raise ConfigError(f"{text!r} does not exist in {zone.key}, where the clock skips it; add an offset")
     raise ConfigError(f"{text!r} exists twice in {zone.key}; add an offset, for example +01:00")
+
+
+LONGEST_LOOK = timedelta(days=3660)  # ten years have twenty changes of the clock, which takes some milliseconds
+
+
+def offsets_between(begin: datetime, end: datetime, zone: ZoneInfo) -> list[tuple[str, str]]:
+    """Return from which local time on clocks have which offset from UTC, in the order of time; at first since ever.
+
+    Of local times that exist twice the later one is meant. Only the last ten years are looked at.
+    """
+    moment = max(begin, end - LONGEST_LOOK)
+    found = [("", _offset_of(moment, zone))]
+    while moment < end:
+        later = min(moment + timedelta(days=1), end)
+        if _offset_of(later, zone) != found[-1][1]:
+            change = _change_between(moment, later, zone)
+            found.append((format_moment(change, zone, with_seconds=True), _offset_of(change, zone)))
+        moment = later
+    return found
+
+
+def _offset_of(moment: datetime, zone: ZoneInfo) -> str:
+    return moment.astimezone(zone).isoformat(timespec="seconds")[19:]
+
+
+def _change_between(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+    """Return the second at which clocks are put forward or back."""
+    before, after = before.replace(microsecond=0), after.replace(microsecond=0)
+    offset = _offset_of(before, zone)
+    while after - before > timedelta(seconds=1):
+        middle = before + timedelta(seconds=(after - before) // timedelta(seconds=2))
+        before, after = (middle, after) if _offset_of(middle, zone) == offset else (before, middle)
+    return after

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sync.errors import ConfigError
 from sync.inventory import to_milliseconds
-from sync.moments import format_moment, parse_moment
+from sync.moments import format_moment, offsets_between, parse_moment
 
 NOW = datetime(2026, 11, 23, 12, 30, 15, 123_000, tzinfo=UTC)
 UTC_ZONE = ZoneInfo("UTC")
@@ -103,3 +103,23 @@ def test_no_time_is_shown_as_nothing() -> None:
     assert format_moment(None, UTC_ZONE) == ""
     assert format_moment(NOW, SHANGHAI) == "2026-11-23 20:30"
     assert format_moment(NOW, UTC_ZONE, with_seconds=True) == "2026-11-23 12:30:15"
+
+
+def test_the_offsets_of_a_period_give_every_local_time_a_meaning() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    begin, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 12, 31, tzinfo=UTC)
+    offsets = offsets_between(begin, end, zone)
+    assert offsets == [("", "+01:00"), ("2026-03-29 03:00:00", "+02:00"), ("2026-10-25 02:00:00", "+01:00")]
+    for hour in range(365 * 24):
+        moment = begin + timedelta(hours=hour, minutes=30)
+        local = format_moment(moment, zone, with_seconds=True)
+        offset = [offset for since, offset in offsets if since <= local][-1]
+        meant = parse_moment(f"{local.replace(' ', 'T')}{offset}", end, zone)
+        assert meant in {moment, moment + timedelta(hours=1)}
+        assert meant == moment or local.startswith("2026-10-25 02:30")
+
+
+def test_a_zone_without_summer_time_has_one_offset_however_long_the_period() -> None:
+    ever = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+    assert offsets_between(*ever, ZoneInfo("UTC")) == [("", "+00:00")]
+    assert offsets_between(*ever, ZoneInfo("Asia/Shanghai")) == [("", "+08:00")]

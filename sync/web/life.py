@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sync.errors import ConfigError
+from sync.moments import offsets_between
 from sync.render import iso
 from sync.store.filters import Filter
 from sync.store.history import find_first_observation
@@ -41,6 +42,7 @@ def shown_of(visit: Visit, timeline: Timeline) -> dict[str, Any]:
     return {
         "timeline": timeline,
         "end": visit.show(timeline.until, with_seconds=True),
+        "offsets": offsets_between(timeline.since, timeline.until, visit.settings.zone),
         "figure": timeline_figure(timeline, visit.settings.zone),
         "name_of": image_names({lane.image for lane in timeline.lanes}).__getitem__,
         "ranges": _ranges(visit, timeline),

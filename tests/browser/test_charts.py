@@ -92,7 +92,7 @@ def test_dragging_zooms_in_and_a_double_click_shows_all_again(demo: str, open_wi
     window = open_window(demo)
     page = window.open(address)
     begin, end = page.evaluate(RANGE)
-    _drag_over_the_middle(window)
+    _drag(window, 0.4, 0.6)
     assert becomes(page, f"{RANGE}[1] - {RANGE}[0] < {(end - begin) / 2}")
     zoomed = page.evaluate(RANGE)
     assert begin < zoomed[0] < zoomed[1] < end
@@ -104,37 +104,55 @@ def test_dragging_zooms_in_and_a_double_click_shows_all_again(demo: str, open_wi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", WITH_PICTURES)
-def test_the_address_of_a_zoomed_picture_shows_the_same_part(demo: str, open_window: Opener, address: str) -> None:
+@pytest.mark.parametrize("part", [(0.4, 0.6), (0.5, -0.02), (0.5, 1.02)], ids=["middle", "beginning", "end"])
+def test_a_zoomed_part_has_a_page_of_its_own(
+    demo: str, open_window: Opener, address: str, part: tuple[float, float]
+) -> None:
     window = open_window(demo)
     page = window.open(address)
-    whole = page.url
-    _drag_over_the_middle(window)
-    assert becomes(page, "location.search.includes('until=')")
+    link = page.get_by_role("link", name="This part as a page of its own")
+    assert link.count() == 0
+    begin, end = page.evaluate(RANGE)
+    _drag(window, *part)
+    assert becomes(page, f"{RANGE}[1] - {RANGE}[0] < {(end - begin) * 0.8}")
     zoomed = page.evaluate(RANGE)
-    page.goto(page.url)
-    assert becomes(page, "document.querySelector('.plot')._fullLayout !== undefined")
-    margin = (zoomed[1] - zoomed[0]) / 50 + 1000
-    assert page.evaluate(RANGE) == pytest.approx(zoomed, abs=margin)
-    page = window.open(address)
-    _drag_over_the_middle(window, until=0.999)
-    assert becomes(page, "location.search.includes('since=')")
-    assert "until=" not in page.url
-    page.locator("figure.chart .nsewdrag").first.dblclick()
-    assert becomes(page, f"location.href === '{whole}'")
+    link.first.click()
+    assert becomes(
+        page, f"document.querySelector('.plot')?._fullLayout && {RANGE}[1] - {RANGE}[0] < {(end - begin) * 0.8}"
+    )
+    assert page.evaluate(RANGE) == pytest.approx(zoomed, abs=(end - begin) / 30)
+    assert ("until=" in page.url, "since=" in page.url) == (part[1] < 1, part[1] > 0)
     assert window.troubles == []
 
 
-def _drag_over_the_middle(window: Window, until: float = 0.6) -> None:
+@pytest.mark.slow
+def test_the_link_to_a_part_is_there_only_while_a_part_is_shown(demo: str, open_window: Opener) -> None:
+    window = open_window(demo)
+    page = window.open("/timeline")
+    link = page.get_by_role("link", name="This part as a page of its own")
+    _drag(window, 0.995, 1.02)  # beyond the last observation there is nothing to see
+    page.wait_for_timeout(200)
+    assert link.count() == 0
+    page.locator("figure.chart .nsewdrag").first.dblclick()
+    _drag(window, 0.4, 0.6)
+    link.first.wait_for()
+    page.locator("figure.chart .nsewdrag").first.dblclick()
+    assert becomes(page, "document.querySelector('.zoomed').hidden")
+    assert window.troubles == []
+
+
+def _drag(window: Window, begin: float, end: float) -> None:
+    """Drag over a picture, from and to so many of its widths."""
     page = window.page
     area = page.locator("figure.chart .nsewdrag").first
     area.evaluate("(area) => area.scrollIntoView({ block: 'start' })")
     box = area.bounding_box()
     assert box
     middle = box["y"] + min(box["height"], 100) / 2
-    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+    page.mouse.move(box["x"] + box["width"] * begin, middle)
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.5, middle, steps=4)
-    page.mouse.move(box["x"] + box["width"] * until, middle, steps=4)
+    page.mouse.move(box["x"] + box["width"] * (begin + end) / 2, middle, steps=4)
+    page.mouse.move(box["x"] + box["width"] * end, middle, steps=4)
     page.mouse.up()
 
 

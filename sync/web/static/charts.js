@@ -48,28 +48,35 @@ function draw() {
   done();
 }
 
-/** Let the address follow the part of a picture that is zoomed to: whoever gets it sees that part.
- *
- * Its times are those of the page, to the second. The end of the whole picture stays as it was asked for, like "now".
- */
-function follow(plot) {
-  const whole = new URL(window.location);
-  const [first] = plot.layout.xaxis.range;
-  const written = (time) => time.slice(0, 19).replace(" ", "T");
+/** Return a time of the picture, which is local, as addresses have it: to the second, with its offset from UTC. */
+function written(time, offsets) {
+  const local = time.length === 10 ? `${time} 00:00` : time.slice(0, 19);
+  const [, offset] = offsets.findLast(([begin]) => begin <= local);
+  return local.replace(" ", "T") + offset;
+}
+
+/** Show a link to a page of the part of a picture that is zoomed to; edges that are not moved stay as they were asked for. */
+function follow(chart) {
+  const plot = chart.querySelector(".plot");
+  const zoomed = chart.querySelector(".zoomed");
+  const offsets = JSON.parse(plot.dataset.offsets);
+  const [first, last] = plot.layout.xaxis.range;
   plot.on("plotly_relayout", () => {
     const [begin, end] = plot.layout.xaxis.range;
-    const address = new URL(whole);
-    if (begin > first && written(begin) !== written(end)) {
-      address.searchParams.delete("page");
-      address.searchParams.set("since", written(begin));
-      if (end < plot.dataset.until) {
-        address.searchParams.set("until", written(end));
-      }
+    const address = new URL(window.location);
+    address.searchParams.delete("page");
+    if (begin > first) {
+      address.searchParams.set("since", written(begin, offsets));
     }
-    window.history.replaceState(null, "", address);
+    if (end < last && end < plot.dataset.until) {
+      address.searchParams.set("until", written(end, offsets));
+    }
+    const isPart = (begin > first || end < last) && begin < plot.dataset.until;
+    zoomed.hidden = !isPart || written(begin, offsets) === written(end, offsets);
+    zoomed.querySelector("a").href = address;
   });
 }
 
 scheme.addEventListener("change", draw);
 draw();
-document.querySelectorAll(".plot").forEach(follow);
+document.querySelectorAll("figure.chart").forEach(follow);
