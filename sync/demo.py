@@ -121,7 +121,7 @@ def _run(settings: Settings, database: Database, simulator: Simulator, clock: Cl
             settings,
             database,
             client,
-            RunRequest(TRIGGER),
+            RunRequest(TRIGGER, scheduled_at=clock()),
             interrupt=threading.Event(),
             now=clock,
         )

@@ -15,7 +15,7 @@ from sync.plan import (
     planned_types,
     targets_of,
 )
-from sync.render import Grid
+from sync.render import Grid, counted
 from sync.store.database import Database, schema_revision
 from sync.store.known import find_region
 
@@ -95,5 +95,5 @@ def plan_grid(rows: Sequence[dict[str, Any]]) -> Grid:
     ]
     calls = sum(row["calls"] for row in rows)
     longest = max((row["shortest_s"] for row in rows), default=0)
-    title = f"{calls:,} calls in {len(rows)} regions; a run takes at least {longest:,} s"
+    title = f"{counted(calls, 'call')} in {counted(len(rows), 'region')}; a run takes at least {longest:,} s"
     return Grid(title, ("region", "instance types", "targets", "calls", "at least", "error"), lines)

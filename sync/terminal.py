@@ -68,8 +68,9 @@ def print_rows(
     if form != "table":
         print_pages([rows], columns, form)
         return
-    _print_grids(grids())
-    if rows:
+    shown = grids()
+    _print_grids(shown)
+    if rows or any(grid.title for grid in shown):
         click.echo(f"times in {settings.timezone}{note}")
 
 
@@ -131,6 +132,8 @@ def _print_grids(grids: "Sequence[Grid]") -> None:
     # Captured, because rich itself ends the process with 1 when the reader closes the pipe (`| head`).
     with console.capture() as captured:
         for grid in grids:
+            if not grid.title and not grid.rows:
+                continue
             if grid.title:
                 console.print(grid.title, style="bold", markup=False)
             if grid.rows:

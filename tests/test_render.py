@@ -134,7 +134,7 @@ def test_types_with_the_same_images_are_one_table() -> None:
 def test_a_group_shows_the_first_and_the_last_beginning() -> None:
     rows = [available("ecs.c7.large"), available("ecs.c7.xlarge", available_since=at(60))]
     (grid,) = image_grids(rows, show)
-    assert grid.rows == [("12:00\nto 13:00", "CentOS 7.6 64 bit\nm-1")]
+    assert grid.rows == [("12:00 …\n13:00", "CentOS 7.6 64 bit\nm-1")]
 
 
 def test_a_baseline_may_be_older_than_its_beginning() -> None:
@@ -207,6 +207,15 @@ def test_the_life_of_a_type_lists_its_images() -> None:
     assert grid.rows == [
         ("12:00", "still available", "CentOS 7.6 64 bit\nm-1"),
         ("12:00\nor earlier", "13:00", "CentOS 7.6 64 bit\nm-2"),
+    ]
+
+
+def test_images_of_one_name_and_id_are_told_apart_by_what_differs() -> None:
+    rows = [span(), span(os_name="CentOS 7.6 (2)")]
+    grids = image_life_grids(rows, show, lambda moment: moment, {})
+    assert [grid.title for grid in grids] == [
+        "CentOS 7.6 64 bit (m-1) [CentOS 7.6 (2)]",
+        "CentOS 7.6 64 bit (m-1) [CentOS 7.6 64位]",
     ]
 
 

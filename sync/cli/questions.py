@@ -180,6 +180,8 @@ def _follow(since: str | None, until: str | None, kinds: Sequence[str], asked: A
             wanted = filter_of(connection, **asdict(asked), kinds=kinds)
             start = None if since is None else moment_of(since, settings)
             cursor = find_last_change_id(connection) if start is None else find_id_before(connection, start)
+        if form_of(form) == "table":
+            say(f"times in {settings.timezone}; Ctrl-C ends it")
         is_first = True
         for rows in follow_changes(database, wanted, cursor, stop):
             print_batch(rows, columns, form, followed_lines(rows, show), is_first=is_first)

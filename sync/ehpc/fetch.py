@@ -334,7 +334,12 @@ class Client:
             if server_time is None or self._clock_offset:
                 return False
             self._clock_offset = server_time - self._now()
-            logger.warning("this machine's clock is %s off; signatures use the API's time", -self._clock_offset)
+            word = "behind" if self._clock_offset > timedelta(0) else "ahead of"
+            logger.warning(
+                "this machine's clock is %.0f s %s the API's; signatures use the API's time",
+                abs(self._clock_offset).total_seconds(),
+                word,
+            )
         return True
 
     def _token_is_refreshed(self, call: _Call, attempt: _Attempt) -> bool:

@@ -189,6 +189,22 @@ def told_names(identities: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], s
     }
 
 
+def distinct_names(identities: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Return what to call each image: its name, with its id, and then the fields that differ, where others share it."""
+    alike: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for identity, name in told_names(identities).items():
+        alike[name].append(identity)
+    return {
+        identity: name if len(others) == 1 else f"{name} [{_differing(identity, others)}]"
+        for name, others in alike.items()
+        for identity in others
+    }
+
+
+def _differing(identity: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    return ", ".join(value or "none" for value, *rest in zip(identity, *others, strict=True) if len(set(rest)) > 1)
+
+
 def held_lines(rows: Iterable[Row]) -> list[str]:
     """Return held removals as one tells them: ``CentOS 7.6 64 bit missing from 34 instance types``."""
     images: dict[tuple[str, ...], set[str]] = defaultdict(set)

@@ -1,5 +1,6 @@
 """Rows → tables for people, which group and shorten. Pure."""
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -7,7 +8,20 @@ from operator import itemgetter
 from typing import Any
 
 from sync.inventory import Target
-from sync.render import Grid, Moment, Row, change_lines, counted, identity_of, image_name, named, told_names
+from sync.render import (
+    Grid,
+    Moment,
+    Row,
+    change_lines,
+    counted,
+    distinct_names,
+    identity_of,
+    image_name,
+    named,
+    told_names,
+)
+
+WIDTH = 80  # columns of a terminal that nobody has widened
 
 
 def image_grids(rows: Iterable[Row], show: Moment) -> list[Grid]:
@@ -55,7 +69,7 @@ def _image_line(rows: Sequence[Row], show: Moment) -> tuple[str, ...]:
     note = f"\nmissing since {show(min(missed))}, not believed yet" if missed else ""
     moments = [row["available_since"] for row in rows]
     first, last = min(moments), max(moments)
-    since = show(first) if show(first) == show(last) else f"{show(first)}\nto {show(last)}"
+    since = show(first) if show(first) == show(last) else f"{show(first)} …\n{show(last)}"
     return _or_earlier(since, is_baseline=any(row["from_baseline"] for row in rows)), _image_cell(rows[0]) + note
 
 
@@ -91,7 +105,12 @@ def followed_lines(rows: Iterable[Row], show: Moment) -> list[str]:
     batches: dict[datetime, list[Row]] = defaultdict(list)
     for row in rows:
         batches[row["recorded_at"]].append(row)
-    return [f"{show(moment)} {line}" for moment, batch in batches.items() for line in change_lines(batch)]
+    lines = [f"{show(moment)} {line}" for moment, batch in batches.items() for line in change_lines(batch)]
+    return [_wrapped(line) for line in lines]
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 RunStart = Callable[[datetime | None], datetime | None]
@@ -109,17 +128,22 @@ def image_life_grids(rows: Iterable[Row], show: Moment, run_start_of: RunStart, 
     images: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         images[identity_of(row)].append(row)
+    names = distinct_names(images)
     return [
         Grid(
-            _image_cell(group[0]).replace("\n", "  "),
+            _with_id(names[identity], group[0]["image_id"]),
             ("region", "from", "to", "instance types"),
             [
                 (same[0]["region_id"], *_span(same, show, unknown), named({row["instance_type"] for row in same}))
                 for same in sorted(_same_spans(group, run_start_of, unknown, "region_id"), key=_begin_in_region)
             ],
         )
-        for _, group in sorted(images.items())
+        for identity, group in sorted(images.items())
     ]
+
+
+def _with_id(name: str, image_id: str) -> str:
+    return name if image_id in name else f"{name}  {image_id}"
 
 
 def type_life_grids(

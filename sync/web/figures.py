@@ -1,6 +1,5 @@
 """Timelines → figures of plotly as plain dictionaries, whose colours are names of the style sheet's variables. Pure."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from sync.inventory import IMAGE_FIELDS, Image
 from sync.moments import format_moment
-from sync.render import counted, identity_of, named, told_names
+from sync.render import counted, distinct_names, identity_of, named
 from sync.timeline import Bar, Gap, Lane, Timeline
 
 Figure = dict[str, Any]
@@ -110,26 +109,10 @@ class _Drawn:
 
 
 def image_names(images: Collection[Image]) -> dict[Image, str]:
-    """Return what to call each image: its name, with its id, and then the fields that differ, where others share it."""
-    identities = {entry: _identity(entry) for entry in images}
-    told = told_names(set(identities.values()))
-    alike: dict[str, list[Image]] = defaultdict(list)
-    for entry, identity in identities.items():
-        alike[told[identity]].append(entry)
-    return {
-        entry: name if len(entries) == 1 else f"{name} [{_differing(entry, entries)}]"
-        for name, entries in alike.items()
-        for entry in entries
-    }
-
-
-def _differing(image: Image, others: Sequence[Image]) -> str:
-    names = [name for name in IMAGE_FIELDS if len({getattr(other, name) for other in others}) > 1]
-    return ", ".join(getattr(image, name) or "none" for name in names)
-
-
-def _identity(image: Image) -> tuple[str, ...]:
-    return identity_of({name: getattr(image, name) for name in IMAGE_FIELDS})
+    """Return what to call each image, so that no two have the same name."""
+    identities = {entry: identity_of({name: getattr(entry, name) for name in IMAGE_FIELDS}) for entry in images}
+    told = distinct_names(set(identities.values()))
+    return {entry: told[identity] for entry, identity in identities.items()}
 
 
 Placed = Sequence[tuple[Bar, tuple[float, int]]]

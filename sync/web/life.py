@@ -51,6 +51,11 @@ def shown_of(visit: Visit, timeline: Timeline) -> dict[str, Any]:
     }
 
 
+def page_of(timeline: Timeline) -> dict[str, int]:
+    """Return which part of the images a twin for programs has, and how many parts there are."""
+    return {"page": timeline.page, "pages": timeline.pages}
+
+
 def following_of(visit: Visit, timeline: Timeline) -> dict[str, str]:
     """Return where the twin for programs goes on."""
     url = _page_url(visit, timeline, +1, ".json")

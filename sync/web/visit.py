@@ -53,12 +53,12 @@ class Visit:
 
     @cached_property
     def scoped(self) -> Filter:
-        """Return the filter; where it names neither region, type nor image, the first region: a page shows one of them.
+        """Return the filter; where it names nothing at all the first region, since a page shows one of them.
 
         All regions are asked for as the glob ``*``.
         """
         wanted = self.wanted
-        if wanted.region_ids or wanted.instance_types or wanted.images or not self.region_ids:
+        if any((wanted.region_ids, wanted.instance_types, wanted.images, wanted.os_tags)) or not self.region_ids:
             return wanted
         return replace(wanted, region_ids=self.region_ids[:1])
 

@@ -165,14 +165,14 @@ def test_without_an_image_the_page_leads_to_the_search(file_history: Database) -
         page, twin = get(url, "/image"), get(url, "/image.json")
     assert 'href="/search"' in page.text
     assert "<title>Image · E-HPC images</title>" in page.text
-    assert twin.json() == {"images": [], "available": [], "history": [], "changes": []}
+    assert twin.json() == {"images": [], "available": [], "history": [], "changes": [], "page": 1, "pages": 1}
 
 
 def test_a_glob_that_matches_nothing_says_so(file_history: Database) -> None:
     with served(a_source(file_history)) as url:
         page, twin = get(url, "/image?image=zz*"), get(url, "/image.json?image=zz*")
     assert "No image matches" in page.text
-    assert twin.json() == {"images": [], "available": [], "history": [], "changes": []}
+    assert twin.json() == {"images": [], "available": [], "history": [], "changes": [], "page": 1, "pages": 1}
 
 
 @pytest.mark.parametrize(

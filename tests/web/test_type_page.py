@@ -141,7 +141,7 @@ def test_without_a_type_the_page_leads_to_the_search(file_history: Database) -> 
         page, twin = get(url, "/type"), get(url, "/type.json")
     assert 'href="/search"' in page.text
     assert "<title>Instance type · E-HPC images</title>" in page.text
-    assert twin.json() == {"targets": [], "images": [], "history": [], "changes": [], "gaps": []}
+    assert twin.json() == {"targets": [], "images": [], "history": [], "changes": [], "gaps": [], "page": 1, "pages": 1}
 
 
 @pytest.mark.parametrize(

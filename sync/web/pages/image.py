@@ -10,7 +10,7 @@ from sync.store.groups import find_run_ids, list_change_groups
 from sync.store.history import find_images
 from sync.store.whereabouts import Presence, list_presences
 from sync.timeline import Timeline
-from sync.web.life import PARAMETERS, find_life_line, following_of, shown_of
+from sync.web.life import PARAMETERS, find_life_line, following_of, page_of, shown_of
 from sync.web.visit import Answer, Page, Visit
 from sync.web.words import told_changes
 
@@ -18,11 +18,13 @@ IMAGES_SHOWN = 30  # rows of eight fields; a glob may match thousands
 NAMES_TOLD = 3
 RUNS_WITH_CHANGES = 5
 
+NOTHING: Row = {"images": [], "available": [], "history": [], "changes": [], "page": 1, "pages": 1}
+
 
 def answer(visit: Visit) -> Answer:
     """Return what is known of the images that the address names."""
     if not visit.wanted.images:
-        return Answer(lambda: {"images": [], "available": [], "history": [], "changes": []}, shown={"images": []})
+        return Answer(lambda: NOTHING, shown={"images": []})
     connection, wanted = visit.connection, visit.wanted
     images = sorted(find_images(connection, wanted), key=lambda entry: (entry.os_tag, entry))
     presences = list_presences(connection, wanted)
@@ -49,6 +51,7 @@ def _row(images: Iterable[Image], presences: Iterable[Presence], timeline: Timel
         "available": [asdict(entry) for entry in presences],
         "history": list(history_rows(timeline)),
         "changes": list(changes),
+        **page_of(timeline),
     }
 
 

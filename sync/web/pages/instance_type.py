@@ -13,7 +13,7 @@ from sync.store.history import list_gaps
 from sync.store.snapshot import list_images_at
 from sync.store.whereabouts import find_launches, list_statuses
 from sync.timeline import Timeline
-from sync.web.life import PARAMETERS, find_life_line, following_of, shown_of
+from sync.web.life import PARAMETERS, find_life_line, following_of, page_of, shown_of
 from sync.web.pages.image import history_rows
 from sync.web.visit import Answer, Page, Visit
 from sync.web.words import told_changes
@@ -23,7 +23,7 @@ GAPS_SHOWN = 20
 TYPES_SHOWN = 200  # links to the types that a glob matches
 OPEN_SECTIONS = 1  # regions whose images are unfolded at once
 
-NOTHING: Row = {"targets": [], "images": [], "history": [], "changes": [], "gaps": []}
+NOTHING: Row = {"targets": [], "images": [], "history": [], "changes": [], "gaps": [], "page": 1, "pages": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,7 @@ def _row(
         "history": list(history_rows(timeline)),
         "changes": list(changes),
         "gaps": list(gaps),
+        **page_of(timeline),
     }
 
 

@@ -10,7 +10,7 @@ from sync.store.filters import Filter
 from sync.store.history import find_first_observation
 from sync.store.spans import image_history_statement
 from sync.timeline import Bar, Gap, Timeline
-from sync.web.life import PARAMETERS, find_life_line, following_of, shown_of
+from sync.web.life import PARAMETERS, find_life_line, following_of, page_of, shown_of
 from sync.web.visit import Answer, Page, Visit, address
 
 FIELDS = (
@@ -50,8 +50,7 @@ def data_of(timeline: Timeline) -> Mapping[str, Any]:
         ],
         "bars": [_bar_row(bar) for bar in timeline.bars],
         "gaps": [_gap_row(gap) for gap in timeline.gaps],
-        "page": timeline.page,
-        "pages": timeline.pages,
+        **page_of(timeline),
     }
 
 

@@ -4,6 +4,8 @@
 // A finger that is drawn over a tall picture scrolls the page.
 const hasMouse = window.matchMedia("(hover: hover) and (pointer: fine)").matches;
 
+const TICK_PX = 80; // what a date takes beside the axis, with some space
+
 const scheme = window.matchMedia("(prefers-color-scheme: dark)");
 
 /** Return a copy of a part of a figure with the style sheet's names of colours replaced by what they are now.
@@ -42,7 +44,14 @@ function draw() {
     const figure = JSON.parse(chart.querySelector("script.figure").textContent);
     const plot = chart.querySelector(".plot");
     const { data, layout } = coloured(figure, styles);
-    const shown = { ...layout, height: Number(plot.dataset.height), dragmode: hasMouse ? layout.dragmode : false, uirevision: 1 };
+    const room = Math.floor(plot.clientWidth / TICK_PX);
+    const shown = {
+      ...layout,
+      height: Number(plot.dataset.height),
+      dragmode: hasMouse ? layout.dragmode : false,
+      uirevision: 1,
+      xaxis: { ...layout.xaxis, nticks: Math.min(layout.xaxis.nticks, room), tickangle: 0 },
+    };
     Plotly.react(plot, data, shown, { displayModeBar: false, responsive: true });
   }
   done();
