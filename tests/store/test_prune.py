@@ -15,7 +15,7 @@ from sqlalchemy import Connection, event
 
 from sync.config import Settings
 from sync.errors import ConfigError, LeaseLostError, LeaseTakenError
-from sync.inventory import PRUNED, Target
+from sync.inventory import OPEN, PRUNED, Target
 from sync.plan import Restriction
 from sync.run import RunRequest, run_once
 from sync.store import prune as prune_module
@@ -27,7 +27,7 @@ from sync.store.known import find_latest_moment, find_region
 from sync.store.lease import Lease, find_holder
 from sync.store.prune import LAST_RUNS, Pruned, _Cut, _Pruner, count_prunable, prune
 from sync.store.runs import find_run_times
-from sync.store.schema import availability, change, coverage_gap, metadata, region_run, run, target, views
+from sync.store.schema import availability, change, coverage_gap, held_removal, metadata, region_run, run, target, views
 from sync.store.snapshot import UNKNOWN, find_listing, find_snapshot, list_images_at
 from sync.store.types import to_text
 from sync.store.verify import violations
@@ -388,6 +388,72 @@ def test_a_gap_that_covers_the_cut_and_what_is_open_stay(database: Database) -> 
     assert (dropped["error_code"], failing["error_code"]) == (PRUNED, Fault().code)
     assert dropped["gap_to"] == failing["gap_from"]
     assert min(spans) == first
+
+
+def test_what_a_type_still_offered_while_its_end_was_doubted_does_not_look_gone(database: Database) -> None:
+    past = Past(database)
+    past.run()
+    past.listed["aa"].clear()  # so many that their end is not believed
+    past.run()
+    past.offer("aa", "u.1", rows("a", "b", "c", "new"))
+    past.run()
+    past.accept("u.1")
+    past.listed["aa"] |= {"t.1", "t.2", "u.1"}
+    past.run()
+    past.run()
+    past.run()
+    Witness(database).prune(past.clock())
+
+
+def test_a_type_that_ended_before_an_earlier_cut_brings_nothing_back(database: Database) -> None:
+    past = Past(database)
+    past.run()
+    past.listed["aa"].clear()  # so many that their end is not believed
+    past.run()
+    past.run()
+    prune(database, past.clock(), past.clock())
+    past.accept("u.1")
+    past.listed["aa"] |= {"t.1", "t.2"}
+    witness = Witness(database)
+    past.run()
+    witness.prune(past.clock())
+    with database.reading() as connection:
+        of = coverage_gap.c
+        ends = connection.execute(sa.select(of.gap_to).where(of.error_code == PRUNED)).scalars().all()
+        gone = connection.execute(sa.select(target.c.retired_at).where(target.c.retired_at < OPEN)).scalars().all()
+    assert gone
+    assert min(ends) > max(gone)
+
+
+def test_the_last_listing_of_a_region_is_known_however_old_it_is(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune_module, "LAST_RUNS", 1)
+    past = Past(database)
+    for _ in range(4):
+        past.run()
+    with database.writing() as connection:
+        connection.execute(sa.update(region_run).where(region_run.c.run_id > 1).values(types_listed=None))
+    assert prune(database, past.clock(), past.clock()).region_run_count == 2 * len(REGIONS)
+    with database.reading() as connection:
+        assert [find_listing(connection, past.clock(), name).is_known for name in REGIONS] == [True, True]
+
+
+def test_the_run_that_first_missed_what_is_held_stays(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prune_module, "LAST_RUNS", 1)
+    past = Past(database)
+    past.run()
+    past.offer("bb", "t.1", rows())
+    for _ in range(4):
+        past.run()
+    prune(database, past.clock(), past.clock())
+    with database.reading() as connection:
+        ids = set(connection.execute(sa.select(run.c.id)).scalars())
+        missed = connection.execute(sa.select(sa.func.min(held_removal.c.first_missed_at))).scalar_one()
+        starts = find_run_times(connection)
+        first_run = connection.execute(sa.select(run.c.started_at).where(run.c.id == 2)).scalar()
+    assert 2 in ids
+    assert starts.run_start_of(missed) == first_run
 
 
 def test_what_comes_after_a_gap_over_the_cut_still_came_after_the_run_before_it(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,12 @@ from sqlalchemy import Connection, event, text
 
 import sync.run
 from sync.config import Settings
+from sync.inventory import utc_now
 from sync.run import RunRequest, RunResult, refresh_after, run_once
+from sync.store.copy import copy_history
 from sync.store.database import Database
 from sync.store.lease import Lease
+from sync.store.prune import prune
 from sync.store.statistics import refresh_statistics
 from tests.conftest import DIALECTS
 from tests.job.fake import FakeClient, Script, Ticker, rows
@@ -51,6 +55,29 @@ def gathered(database: Database) -> list[str]:
 
     event.listen(database.engine, "before_cursor_execute", note)
     return seen
+
+
+def test_pruning_lets_the_planner_know_what_is_left(database: Database) -> None:
+    make_run(database)
+    with database.writing() as connection:
+        image_key, target_id = connection.execute(text("SELECT image_key, target_id FROM availability")).first() or ()
+        past = "'2020-01-01 00:00:00.000'", "'2020-01-02 00:00:00.000'"
+        columns = "(target_id, valid_to, image_key, valid_from)"
+        for year in range(2000, 2010):
+            since, until = (moment.replace("2020", str(year)) for moment in past)
+            values = f"({target_id}, {until}, {image_key}, {since})".replace(":", r"\:")
+            connection.execute(text(f"INSERT INTO availability {columns} VALUES {values}"))
+        connection.execute(text("UPDATE target SET first_observed_at = '2000-01-01 00\\:00\\:00.000'"))
+    assert prune(database, utc_now(), utc_now()).interval_count == 10
+    assert is_known(database)
+
+
+def test_a_copy_lets_the_planner_know_the_tables(database: Database, tmp_path: Path) -> None:
+    make_run(database)
+    copied = Database(f"sqlite:///{tmp_path / 'copy.db'}")
+    copy_history(database, copied)
+    assert is_known(copied)
+    copied.close()
 
 
 def test_a_large_first_run_lets_the_planner_know_the_tables(database: Database) -> None:
