@@ -60,7 +60,7 @@ def gathered(database: Database) -> list[str]:
 def test_pruning_lets_the_planner_know_what_is_left(database: Database) -> None:
     make_run(database)
     with database.writing() as connection:
-        image_key, target_id = connection.execute(text("SELECT image_key, target_id FROM availability")).first() or ()
+        image_key, target_id = connection.execute(text("SELECT image_key, target_id FROM availability LIMIT 1")).one()
         past = "'2020-01-01 00:00:00.000'", "'2020-01-02 00:00:00.000'"
         columns = "(target_id, valid_to, image_key, valid_from)"
         for year in range(2000, 2010):
