@@ -69,6 +69,15 @@ def read_parquet(path: Path) -> list[Row]:
     return without_age(rows)
 
 
+def test_whoever_reads_the_file_that_is_replaced_reads_it_to_its_end(reader: Program) -> None:
+    file = reader.folder / "runs.csv"
+    file.write_text("what was there before\n")
+    with file.open() as opened:
+        assert reader.ask("export", "sync_runs", "runs.csv", "--force").code == 0
+        assert opened.read() == "what was there before\n"
+    assert file.read_text().startswith("run_id,")
+
+
 def test_every_view_is_read_back_from_every_format(asked: Program, database_url: str) -> None:
     for name in views.tables:
         expected = rows_of(database_url, name)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from sync.errors import DatabaseError
 from sync.follow import follow_changes
 from sync.inventory import Image
 from sync.store.database import Database
@@ -51,6 +52,24 @@ def test_it_ends_after_the_page_at_hand_when_it_is_told_to(database: Database, m
     assert [row["image_id"] for row in next(followed)] == ["m-1"]
     stop.set()
     assert list(followed) == []
+
+
+def test_every_outage_is_told_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = iter([0, 0, 1, 0, 2])  # the change that comes, or none: the database is away
+
+    def answer(*_: object, **__: object) -> list[list[dict[str, int]]]:
+        turn = next(turns)
+        if not turn:
+            raise DatabaseError("the database does not answer")
+        return [[{"change_id": turn}]]
+
+    monkeypatch.setattr("sync.follow.stream_changes", answer)
+    followed = follow_changes(database, NOTHING, 0, threading.Event(), poll_s=0.01)
+    with caplog.at_level(logging.WARNING):
+        assert [next(followed), next(followed)] == [[{"change_id": 1}], [{"change_id": 2}]]
+    assert len(caplog.records) == 2
 
 
 def test_a_filter_shows_only_its_changes(database: Database) -> None:

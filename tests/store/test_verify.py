@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table
 from sync.inventory import OPEN, ChangeKind, RunStatus
 from sync.store.database import Database
 from sync.store.lease import Lease
+from sync.store.prune import prune
 from sync.store.schema import (
     availability,
     change,
@@ -318,6 +319,13 @@ def test_changes_that_are_not_in_the_order_of_recording_are_found(database: Data
     (found,) = violations(database)
     assert (found.check, found.message.partition(" was")[0]) == ("changes", f"change {second}")
     assert found.message.endswith("before the change that it follows")
+
+
+def test_a_gap_before_what_was_dropped_is_found(database: Database) -> None:
+    _, began = record_past(database)
+    prune(database, began[8], began[-1])
+    found = found_after(database, inserting_gap("bb", "t.2", LONG_AGO, LONG_AGO + DAY))
+    assert found == {("gaps", "bb", "t.2", "")}
 
 
 def test_a_sound_history_says_how_much_was_examined(database: Database) -> None:
