@@ -1,9 +1,7 @@
 """Dropping old history: what is asked about the kept time is answered as before, what was before becomes unknown."""
 
-import itertools
 import shutil
 import threading
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,137 +9,28 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
-from sqlalchemy import Connection, event
 
 from sync.config import Settings
-from sync.errors import ConfigError, LeaseLostError, LeaseTakenError
+from sync.errors import ConfigError
 from sync.inventory import OPEN, PRUNED, Target
 from sync.plan import Restriction
 from sync.run import RunRequest, run_once
 from sync.store import prune as prune_module
 from sync.store.alerts import list_untold_changes
 from sync.store.database import Database
-from sync.store.filters import Filter
-from sync.store.history import list_changes, list_held, list_intervals
-from sync.store.known import find_latest_moment, find_region
-from sync.store.lease import Lease, find_holder
-from sync.store.prune import LAST_RUNS, Pruned, _Cut, _Pruner, count_prunable, prune
+from sync.store.lease import Lease
+from sync.store.prune import LAST_RUNS, prune
 from sync.store.runs import find_run_times
-from sync.store.schema import availability, change, coverage_gap, held_removal, metadata, region_run, run, target, views
-from sync.store.snapshot import UNKNOWN, find_listing, find_snapshot, list_images_at
+from sync.store.schema import availability, change, coverage_gap, held_removal, region_run, run, target
+from sync.store.snapshot import UNKNOWN, find_listing
 from sync.store.types import to_text
 from sync.store.verify import violations
 from tests.job.fake import FakeClient, Fault, Ticker, rows
 from tests.job.test_properties import STORIES, Story, script_of
 from tests.statements import statement_of
-from tests.store.builders import contents_of, expire_lease
+from tests.store.builders import contents_of
 from tests.store.past import MONTH_S, REGIONS, Past, record_past
-
-ALL = Filter()
-INSTANT = timedelta(milliseconds=1)
-Answers = dict[str, Any]
-
-
-class KilledError(Exception):
-    """What stands for a kill: nothing of ours handles it."""
-
-
-def times_of(connection: Connection) -> list[datetime]:
-    """Return all times of the history, and the instants beside each."""
-    found: set[datetime] = set()
-    columns = [column for table in metadata.sorted_tables if table.name != "lease" for column in table.c]
-    for column in columns:
-        if column.name.endswith(("_at", "_from", "_to")):
-            moments = connection.execute(sa.select(column).distinct()).scalars()
-            found.update(moment for moment in moments if moment and moment.year < 9999)
-    return sorted({moment + step for moment in found for step in (-INSTANT, timedelta(0), INSTANT)})
-
-
-def view(connection: Connection, name: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(sa.select(views.tables[name])).mappings()]
-
-
-def answers_of(
-    connection: Connection, cutoff: datetime, cuts: Mapping[str, datetime], times: list[datetime]
-) -> Answers:
-    """Return everything that is answered about the kept time: since ``cuts`` in each region."""
-
-    def is_kept(row: Mapping[str, Any], moment: datetime | None) -> bool:
-        return moment is None or row["region_id"] not in cuts or moment >= cuts[row["region_id"]]
-
-    history = [row for row in list_intervals(connection, ALL) if is_kept(row, row["valid_to"])]
-    starts = find_run_times(connection)
-    answers: Answers = {
-        "changes": list_changes(connection, ALL, since=cutoff),
-        "history": history,
-        "shown with": [
-            (starts.run_start_of(row["valid_from"]), starts.run_start_of(row["valid_to"])) for row in history
-        ],
-        "held": list_held(connection),
-        "held since": [starts.run_start_of(row["first_missed_at"]) for _, _, row in list_held(connection)],
-        "gaps": [
-            row
-            for row in view(connection, "observation_gaps")
-            if row["error_code"] != PRUNED and (row["gap_to"] is None or is_kept(row, row["gap_to"] - INSTANT))
-        ],
-        "runs": [row for row in view(connection, "sync_runs") if row["started_at"] >= cutoff],
-        "region runs": [row for row in view(connection, "region_runs") if is_kept(row, row["started_at"])],
-        "known to the next run": [find_region(connection, name) for name in REGIONS],
-        "the latest time": find_latest_moment(connection),
-    }
-    for name in ("gaps", "runs", "region runs"):
-        answers[name].sort(key=repr)
-    for name in ("available_images", "target_status"):
-        answers[name] = sorted(view(connection, name), key=repr)
-    for moment in times:
-        at = [row for row in list_images_at(connection, moment, ALL) if is_kept(row, moment)]
-        listings = [find_listing(connection, moment, name) for name in REGIONS if is_kept({"region_id": name}, moment)]
-        answers[f"at {moment}"] = at, listings
-    return answers
-
-
-def known_at(connection: Connection, times: list[datetime]) -> dict[Any, tuple[str, frozenset[Any]]]:
-    """Return the state and the images of each target at each time."""
-    found = {}
-    for moment in times:
-        snapshot = find_snapshot(connection, moment, ALL)
-        for asked, coverage in snapshot.coverage.items():
-            found[moment, asked] = coverage.state, frozenset(snapshot.images.get(asked, ()))
-    return found
-
-
-class Witness:
-    """What a history answered before it was pruned."""
-
-    def __init__(self, database: Database, every: int = 1) -> None:
-        self.database = database
-        with database.reading() as connection:
-            self.times = times_of(connection)[::every]
-            self.known = known_at(connection, self.times)
-            self.end = find_latest_moment(connection) or self.times[-1]
-
-    def answers(self, cutoff: datetime, cuts: Mapping[str, datetime]) -> Answers:
-        with self.database.reading() as connection:
-            return answers_of(connection, cutoff, cuts, self.times)
-
-    def expect_nothing_wrong(self) -> None:
-        """Check that whatever is answered now is what was answered before, or unknown; and that all is sound."""
-        with self.database.reading() as connection:
-            now = known_at(connection, self.times)
-        assert now.keys() == self.known.keys()
-        wrong = {key for key, (state, images) in now.items() if state != UNKNOWN and (state, images) != self.known[key]}
-        assert not wrong
-        assert violations(self.database) == []
-
-    def prune(self, cutoff: datetime) -> Pruned:
-        """Prune, and check all that is promised of it."""
-        expected = count_prunable(self.database, cutoff, self.end)
-        before = self.answers(cutoff, expected.kept_from)
-        pruned = prune(self.database, cutoff, self.end)
-        assert pruned == expected
-        assert self.answers(cutoff, pruned.kept_from) == before
-        self.expect_nothing_wrong()
-        return pruned
+from tests.store.witness import INSTANT, Witness, known_at, view
 
 
 @pytest.mark.parametrize("number", [3, 5, 8])
@@ -244,115 +133,6 @@ def test_runs_that_nothing_refers_to_any_more_are_dropped_but_for_the_newest(dat
     assert set(pruned.kept_from.values()) == set(cut)
     assert ids == {1, 4, *range(46, LAST_RUNS + 46)}
     assert violations(database) == []
-
-
-def test_a_prune_may_be_killed_before_any_write(database: Database) -> None:
-    _, began = record_past(database)
-    cutoff, now = began[7] + timedelta(days=1), began[-1]
-    witness = Witness(database, every=31)
-    cuts = count_prunable(database, cutoff, now).kept_from
-    expected = witness.answers(cutoff, cuts)
-    for death in itertools.count(1):
-        if is_pruned_but_for(database, death, cutoff, now):
-            break
-        witness.expect_nothing_wrong()
-        assert witness.answers(cutoff, cuts) == expected
-    assert death > 5
-    witness.expect_nothing_wrong()
-    assert witness.answers(cutoff, cuts) == expected
-
-
-def is_pruned_but_for(database: Database, write_number: int, cutoff: datetime, now: datetime) -> bool:
-    """Prune until the n-th write, and return whether it came to its end before."""
-    numbers = itertools.count(1)
-
-    def snap(_: Connection, __: object, statement: str, *___: object) -> None:
-        if statement.split(maxsplit=1)[0] in {"INSERT", "DELETE"} and next(numbers) == write_number:
-            raise KilledError
-
-    event.listen(database.engine, "before_cursor_execute", snap)
-    try:
-        prune(database, cutoff, now)
-    except KilledError:
-        return False
-    finally:
-        event.remove(database.engine, "before_cursor_execute", snap)
-    return True
-
-
-def test_a_prune_waits_for_no_run_and_writes_nothing_beside_one(database: Database) -> None:
-    _, began = record_past(database)
-    running = Lease(database)
-    running.acquire()
-    before = contents_of(database)
-    with pytest.raises(LeaseTakenError, match="another run is under way"):
-        prune(database, began[6], began[-1])
-    running.release()
-    assert contents_of(database) == before
-
-
-def test_a_prune_whose_lease_was_taken_over_writes_nothing_more(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, began = record_past(database)
-    find_targets = _Pruner._find_targets
-
-    def stall(pruner: _Pruner, cut: _Cut) -> Any:
-        found = find_targets(pruner, cut)
-        if cut.region_id == "bb":
-            expire_lease(database)
-            Lease(database).take()
-        return found
-
-    monkeypatch.setattr(_Pruner, "_find_targets", stall)
-    before = contents_of(database)
-    with pytest.raises(LeaseLostError):
-        prune(database, began[8], began[-1])
-    after = contents_of(database)
-    assert len(after["change"]) < len(before["change"])
-    assert rows_of_region(database, after, "bb") == rows_of_region(database, before, "bb")
-
-
-def rows_of_region(database: Database, contents: Mapping[str, Any], region_id: str) -> list[Any]:
-    with database.reading() as connection:
-        keys = set(connection.execute(sa.select(target.c.id).where(target.c.region_id == region_id)).scalars())
-    of_targets = [
-        row
-        for table in (availability, change, coverage_gap)
-        for row in contents[table.name]
-        if row[list(table.c.keys()).index("target_id")] in keys
-    ]
-    return [*of_targets, *(row for row in contents["region_run"] if region_id in row)]
-
-
-def test_a_prune_holds_its_lease_however_long_the_rows_are_counted(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, began = record_past(database)
-    count, write = prune_module._find_target_cuts, _Pruner._prune_targets
-    holders = []
-
-    def count_slowly(*arguments: Any) -> Any:
-        expire_lease(database)
-        return count(*arguments)
-
-    def look(pruner: _Pruner, *arguments: Any) -> None:
-        with database.reading() as connection:
-            holders.append(find_holder(connection))
-        write(pruner, *arguments)
-
-    monkeypatch.setattr(prune_module, "_find_target_cuts", count_slowly)
-    monkeypatch.setattr(_Pruner, "_prune_targets", look)
-    prune(database, began[8], began[-1])
-    assert holders
-    assert None not in holders
-
-
-def test_counting_writes_nothing(database: Database) -> None:
-    _, began = record_past(database)
-    before = contents_of(database)
-    assert count_prunable(database, began[6], began[-1]).row_count > 0
-    assert contents_of(database) == before
 
 
 def test_the_id_of_a_dropped_change_is_never_given_again(database: Database) -> None:
