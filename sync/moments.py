@@ -1,6 +1,7 @@
 """Times as people type and read them. Pure."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -41,10 +42,15 @@ def parse_moment(text: str, now: datetime, zone: ZoneInfo) -> datetime:
 
 
 def format_moment(moment: datetime | None, zone: ZoneInfo, *, with_seconds: bool = False) -> str:
-    """Return a time as tables show it, in ``zone``, to the minute or the second; empty for None."""
+    """Return a time as tables show it, in ``zone``, to the minute or the second; empty for None.
+
+    Within hours of the calendar's ends the zone may be beyond them; there the time is shown as it is.
+    """
     if moment is None:
         return ""
-    return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S" if with_seconds else "%Y-%m-%d %H:%M")
+    with suppress(OverflowError):
+        moment = moment.astimezone(zone)
+    return moment.strftime("%Y-%m-%d %H:%M:%S" if with_seconds else "%Y-%m-%d %H:%M")
 
 
 def _before(now: datetime, text: str, **span: int) -> datetime:
@@ -77,7 +83,7 @@ def offsets_between(begin: datetime, end: datetime, zone: ZoneInfo) -> list[tupl
 
     Of local times that exist twice the later one is meant. Only the last ten years are looked at.
     """
-    moment = max(begin, end - LONGEST_LOOK)
+    moment = begin if end - begin < LONGEST_LOOK else end - LONGEST_LOOK
     found = [("", _offset_of(moment, zone))]
     while moment < end:
         later = min(moment + timedelta(days=1), end)

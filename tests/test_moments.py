@@ -123,3 +123,11 @@ def test_a_zone_without_summer_time_has_one_offset_however_long_the_period() -> 
     ever = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
     assert offsets_between(*ever, ZoneInfo("UTC")) == [("", "+00:00")]
     assert offsets_between(*ever, ZoneInfo("Asia/Shanghai")) == [("", "+08:00")]
+    first_days = datetime(1, 1, 2, tzinfo=UTC), datetime(1, 1, 5, tzinfo=UTC)
+    assert offsets_between(*first_days, ZoneInfo("UTC")) == [("", "+00:00")]
+
+
+def test_times_at_the_ends_of_the_calendar_are_shown() -> None:
+    first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, tzinfo=UTC)
+    assert format_moment(first, ZoneInfo("America/New_York")).endswith("01-01 00:00")
+    assert format_moment(last, SHANGHAI) == "9999-12-31 23:00"

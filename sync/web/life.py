@@ -1,6 +1,6 @@
 """What the pages with a timeline share: the period that an address asks for, the picture, and where it goes on."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sync.errors import ConfigError
@@ -16,16 +16,21 @@ PARAMETERS = ("since", "until", "page")
 DEFAULT_DAYS = 90
 RANGES = (("30 days", 30), ("90 days", 90), ("1 year", 365))
 MOST_PAGES = 1_000_000
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""Pictures have a margin before their first time, and zones that are behind UTC; the calendar begins in the year 1."""
 
 
 def find_life_line(visit: Visit, wanted: Filter) -> Timeline:
     """Return the timeline of what is ``wanted``, in the period of the address; without one in the last 90 days.
 
     Raises:
-        ConfigError: the times are in the wrong order, or there is no such page.
+        ConfigError: the times are in the wrong order or long ago, or there is no such page.
     """
     until = visit.moment("until") or visit.now
-    since = visit.moment("since") or _default_since(find_first_observation(visit.connection), until)
+    since = visit.moment("since")
+    if min(since or until, until) < EARLIEST:
+        raise ConfigError("since and until must not be before 1970, from when there are no images; give a later time")
+    since = since or _default_since(find_first_observation(visit.connection), until)
     if since >= until:
         raise ConfigError(f"until ({visit.show(until)}) is not after since ({visit.show(since)}); exchange them")
     return find_timeline(visit.connection, wanted, since, until, visit.number("page", 1, MOST_PAGES))

@@ -354,6 +354,13 @@ HOSTILE = (
 )
 
 
+@pytest.mark.parametrize("asked", ["since=0001-01-01", "until=0001-01-01", "since=0001-01-03&until=0001-01-05"])
+def test_a_picture_of_long_ago_is_refused(file_url: str, asked: str) -> None:
+    answer = get(file_url, f"/timeline?{asked}")
+    assert answer.status_code == 400
+    assert "must not be before 1970" in answer.text
+
+
 @pytest.fixture
 def hostile_url(database: Database, writer: Writer) -> Iterator[str]:
     """The dashboard over images that are named to do harm, on each database."""
